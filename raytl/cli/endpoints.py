@@ -149,6 +149,9 @@ def rollback(
     to: Annotated[
         str | None, typer.Option(metavar="VERSION", help="An earlier version, its first digits (default: the last).")
     ] = None,
+    new_labels: Annotated[
+        bool, typer.Option("--new-labels", help="Also where its labels are not those that callers know.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Take back the version on trial; where none is, serve the one before again, without dropping a request.
@@ -157,7 +160,7 @@ def rollback(
     """
     from raytl import serving
 
-    endpoint = serving.rollback(name, to=to)
+    endpoint = serving.rollback(name, to=to, new_labels=new_labels)
     Output.current.say(f"{endpoint.url} answers with version {endpoint.version}")
     Output.current.document(endpoint.to_json())
 

@@ -19,9 +19,11 @@ from raytl.serving import tokens
 from raytl.serving.controller import AppConfig, Serve, clear_head
 from raytl.serving.lineage import versions
 from raytl.serving.ray_session import RaySession
+from raytl.serving.settings import DEPLOYMENT, bundle_version, name_of
 from raytl.serving.snapshots import drop_snapshots
 
 _POLL_S = 0.1
+_ASK_S = 5.0
 _ABOUT_TO_S = 600.0  # from the copy of a bundle to its being served, at most
 _GONE_S = 5.0  # Serve lists nothing at all while the store of the cluster's head is away
 
@@ -32,9 +34,49 @@ def settings_of(config: AppConfig) -> dict[str, Any]:
     return {**(config.get("args") or {}), **(first.get("user_config") or {})}
 
 
+def versioned(serve: Serve, config: AppConfig) -> dict[str, Any]:
+    """What the replicas are told, with the version and the name of their bundle where nobody has said them.
+
+    The files that an operator deploys with Serve itself need neither. The version stays unknown where the bundle cannot
+    be read here, or where another one lies at its path by now than the one that answers: that one cannot be had back.
+    """
+    from raytl.sources.manifest import read_manifest
+
+    settings = settings_of(config)
+    bundle = Path(settings.get("bundle") or "")
+    if settings.get("version") or not settings.get("bundle"):
+        return settings
+    try:
+        version, provenance = bundle_version(bundle), read_manifest(bundle).provenance
+    except UserError:
+        return settings
+    if _answering(serve, config) not in ("", version):
+        return settings
+    return {**settings, "version": version, "model": settings.get("model") or name_of(bundle, provenance)}
+
+
+def refuse_unversioned(config: AppConfig, settings: Mapping[str, Any]) -> None:
+    """Raise UserError where it is not known which version these settings serve; see :func:`versioned`."""
+    if not settings.get("version"):
+        raise UserError(
+            f"endpoint '{config['name']}' does not say which version it serves, and {settings.get('bundle')} does not "
+            "hold that any more, or cannot be read here: deploy the model that it is to serve, and try again"
+        )
+
+
+def _answering(serve: Serve, config: AppConfig) -> str:
+    """The version that answers, "" where that is not told."""
+    try:
+        with httpx.Client(trust_env=False, timeout=_ASK_S, headers=tokens.headers(config["name"])) as client:
+            told = client.get(f"{url_of(serve, config)}/healthz").json()
+    except (httpx.HTTPError, ValueError):
+        return ""
+    return str(told.get("version", "")) if isinstance(told, dict) else ""
+
+
 def with_settings(config: AppConfig, settings: Mapping[str, Any]) -> AppConfig:
     """The application, and its replicas told otherwise."""
-    first, *others = config["deployments"]
+    first, *others = config.get("deployments") or [{"name": DEPLOYMENT}]
     return {**config, "deployments": [{**first, "user_config": dict(settings)}, *others]}
 
 
@@ -43,8 +85,18 @@ def url_of(serve: Serve, config: AppConfig) -> str:
     return f"http://{reachable(serve.host)}:{serve.port}{(config.get('route_prefix') or '').rstrip('/')}"
 
 
-def refuse_other_labels(config: AppConfig, url: str, labels: Sequence[str]) -> None:
-    """Raise UserError where a model with these labels would answer otherwise than callers of the endpoint know."""
+def refuse_other_labels(
+    config: AppConfig,
+    url: str,
+    labels: Sequence[str],
+    *,
+    whose: str = "the new model",
+    advice: str = "deploy with --new-labels if its callers know, or under another --name",
+) -> None:
+    """Raise UserError where a model with these labels would answer otherwise than callers of the endpoint know.
+
+    whose: the labels are. advice: what to do.
+    """
     from raytl.sources.manifest import read_manifest
 
     where = f"endpoint '{config['name']}' at {url}"
@@ -56,8 +108,8 @@ def refuse_other_labels(config: AppConfig, url: str, labels: Sequence[str]) -> N
         # Of the same labels in another order /v1 says the same, but the columns of /v2's probabilities change places.
         order = " in this order" if sorted(served) == sorted(labels) else ""
         raise UserError(
-            f"{where} answers with the labels {', '.join(served)}{order}, and the new model with {', '.join(labels)}: "
-            "it stays as it is; deploy with --new-labels if its callers know, or under another --name"
+            f"{where} answers with the labels {', '.join(served)}{order}, and {whose} with {', '.join(labels)}: "
+            f"it stays as it is; {advice}"
         )
 
 
@@ -165,11 +217,14 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
 
 def _refuse_replaced(name: str, settings: Mapping[str, Any], present: AppConfig | None) -> None:
     """Raise UserError where somebody has put another version in this one's place: it would be waited for in vain."""
-    theirs = {} if present is None else settings_of(present)
-    if theirs.get("version", settings["version"]) != settings["version"]:
+    if present is None:
+        return
+    theirs = settings_of(present)
+    if theirs.get("version") != settings["version"]:
+        told = f"{theirs['model']} ({theirs['version']})" if theirs.get("version") else str(theirs.get("bundle"))
         raise UserError(
-            f"endpoint '{name}' was given another version by somebody else, {theirs.get('model')} "
-            f"({theirs['version']}), before this one was ready; that one stays"
+            f"endpoint '{name}' was given another version by somebody else, {told}, before this one was ready; that "
+            "one stays"
         )
 
 

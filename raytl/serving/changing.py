@@ -16,11 +16,13 @@ from raytl.serving import tokens
 from raytl.serving.applying import (
     put,
     refuse_other_labels,
+    refuse_unversioned,
     replace,
     running_replicas,
     settings_of,
     undoing,
     url_of,
+    versioned,
     with_settings,
 )
 from raytl.serving.controller import AppConfig, Serve
@@ -63,8 +65,9 @@ def try_out(
     with _endpoint(name) as (serve, ray_session, before):
         if not new_labels:
             refuse_other_labels(before, url_of(serve, before), model.labels)
-        settings = settings_of(before)
-        if settings.get("version") == version:
+        settings = versioned(serve, before)
+        refuse_unversioned(before, settings)
+        if settings["version"] == version:
             raise UserError(f"endpoint '{name}' serves this very version, {version}; there is nothing to try")
         candidate = Candidate(
             bundle=str(snapshot(path, version)),
@@ -91,7 +94,7 @@ def try_out(
 def promote(name: str = "raytl", *, wait_s: float = 120) -> Endpoint:
     """Let the version on trial take over now. Raises UserError where none is on trial."""
     with _endpoint(name) as (serve, ray_session, before):
-        settings = settings_of(before)
+        settings = versioned(serve, before)
         candidate = settings.get("candidate")
         if not candidate:
             raise UserError(f"endpoint '{name}' has no version on trial; begin with: raytl deploy MODEL --canary 5%")
@@ -102,13 +105,17 @@ def promote(name: str = "raytl", *, wait_s: float = 120) -> Endpoint:
         return endpoint_of(serve, application, ray_session)
 
 
-def rollback(name: str = "raytl", *, to: str | None = None, wait_s: float = 120) -> Endpoint:
+def rollback(name: str = "raytl", *, to: str | None = None, new_labels: bool = False, wait_s: float = 120) -> Endpoint:
     """Take the version on trial back; where none is, put the one before the present one in its place again.
 
-    to: first digits of an earlier version. Raises UserError where there is none.
+    to: first digits of an earlier version. Raises UserError where there is none, or where it names other labels than
+    the present one, unless ``new_labels``.
     """
+    from raytl.sources.manifest import read_manifest
+
     with _endpoint(name) as (serve, ray_session, before):
-        settings = settings_of(before)
+        settings = versioned(serve, before)
+        refuse_unversioned(before, settings)
         candidate = settings.get("candidate")
         if candidate and to is None:
             outcome = {"why": "somebody asked for it", **(figures_of(candidate["trial"]) or {})}
@@ -118,6 +125,10 @@ def rollback(name: str = "raytl", *, to: str | None = None, wait_s: float = 120)
                 after = taken_back(settings, to)
             except UserError as error:
                 raise UserError(f"endpoint '{name}': {error}") from None
+            if not new_labels:
+                labels = read_manifest(Path(after["bundle"])).labels or ()
+                told = {"whose": f"version {after['version']}", "advice": "add --new-labels if its callers know"}
+                refuse_other_labels(before, url_of(serve, before), labels, **told)
         application = with_settings(before, after)
         put(serve, ray_session, application, before, wait_s)
         _end(settings)
@@ -162,7 +173,7 @@ def rotate_token(name: str = "raytl", *, wait_s: float = 60) -> Endpoint:
 def look(name: str = "raytl") -> dict[str, Any]:
     """An endpoint with all its versions: what is served, on trial, at hand, and what became of the last trial."""
     with _endpoint(name) as (serve, _, config):
-        settings = settings_of(config)
+        settings = versioned(serve, config)
         candidate = settings.get("candidate")
         application = serve.applications()[name]
         return {

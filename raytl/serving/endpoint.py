@@ -30,6 +30,7 @@ from raytl.serving.applying import (
     stop_unused_head,
     undoing,
     url_of,
+    versioned,
     with_settings,
 )
 from raytl.serving.controller import AppConfig, PortTakenError, Serve, clear_head, head_environment
@@ -126,7 +127,7 @@ def deploy(
         before = previous.get(name)
         if before is not None and not new_labels:
             refuse_other_labels(before, url_of(serve, before), model.labels)
-        kept = {} if before is None else settings_of(before)
+        kept = {} if before is None else versioned(serve, before)
         settings = succeeded(kept, str(snapshot(path, version)), version, model.name)
         if token or (before is None and not tokens.is_loopback(serve.host)):
             settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
@@ -179,7 +180,7 @@ def update(
             return None
         if not new_labels:
             refuse_other_labels(before, url_of(serve, before), model.labels)
-        settings = succeeded(settings_of(before), str(snapshot(path, version)), version, model.name)
+        settings = succeeded(versioned(serve, before), str(snapshot(path, version)), version, model.name)
         application = with_settings(before, settings)
         put(serve, ray_session, application, before, wait_s)
         _end_trial(before)

@@ -17,9 +17,12 @@ _OF_VERSION = ("bundle", "version", "model")
 
 
 def succeeded(config: Mapping[str, Any], bundle: str, version: str, model: str) -> Values:
-    """The settings of a new version in the place of the present one, which can be had back. A trial ends with it."""
+    """The settings of a new version in the place of the present one, which can be had back where its version is known.
+
+    A trial ends with it.
+    """
     kept = [one for one in _earlier(config) if one["version"] != version]
-    if config.get("version", version) != version:
+    if config.get("version") and config["version"] != version:
         kept = [_present(config), *kept]
     return _with(config, {"bundle": bundle, "version": version, "model": model}, kept)
 

@@ -17,11 +17,9 @@ from raytl.bundles.predictor import Predictor
 from raytl.core.errors import UserError
 from raytl.serving.health import certainty
 from raytl.serving.requests import NamedBytes
-from raytl.serving.settings import ServingSettings, bundle_version
+from raytl.serving.settings import ServingSettings, bundle_version, name_of
 
 _LOG = logging.getLogger("ray.serve")
-_IN_ITS_RUN = "model"
-"""The folder of a run's model."""
 QUICK_S = 0.005
 """For as long one thread may hold the interpreter's lock against another one anyway (``sys.getswitchinterval``)."""
 
@@ -40,10 +38,8 @@ class LiveModel:
 
     @cached_property
     def name(self) -> str:
-        """What answers call the model: its run where it lies in that, as all do by the same name; else its folder."""
-        folder = Path(self.settings.bundle).resolve().name
-        run = self.bundle.manifest.provenance.get("run") if folder == _IN_ITS_RUN else None
-        return self.settings.model or str(run or folder)
+        """What answers call the model."""
+        return self.settings.model or name_of(Path(self.settings.bundle), self.bundle.manifest.provenance)
 
     @property
     def labels(self) -> tuple[str, ...]:

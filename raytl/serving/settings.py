@@ -16,6 +16,8 @@ KEPT_VERSIONS = 5
 """How many earlier versions of an endpoint stay at hand for a rollback."""
 
 _LIMITS = ("max_batch_size", "max_images", "max_body_bytes", "max_pixels", "request_timeout_s", "capture_limit")
+_IN_ITS_RUN = "model"
+"""The folder of a run's model."""
 _SHA256 = re.compile(r"([0-9a-fA-F]{64})?")
 
 
@@ -53,7 +55,7 @@ class ServingSettings:
     bundle: directory of the bundle; every node that may hold a replica must see it under this path.
     version: what :func:`bundle_version` must find there ("" accepts any), so that no replica serves another model
         than the one that was deployed.
-    model: what answers call the model; "" takes the bundle directory's name.
+    model: what answers call the model; "" takes the bundle's own, see :func:`name_of`.
     max_batch_size: images in one pass through the network.
     max_images, max_body_bytes (also after unpacking), max_pixels (of all its images together, as decoded; a large JPEG
         is decoded at a fraction of its size): the most that one request may bring.
@@ -132,6 +134,15 @@ def bundle_version(bundle: Path) -> str:
     if not manifest.is_file():
         raise UserError(f"{bundle}: no bundle here (model.json is missing); give a directory that 'raytl export' wrote")
     return hash_file(manifest)[:12]
+
+
+def name_of(bundle: Path, provenance: Mapping[str, Any]) -> str:
+    """What answers call a bundle's model: its run where it lies in that, as all do by the same name; else its folder.
+
+    provenance: of its manifest.
+    """
+    folder = bundle.resolve().name
+    return str((provenance.get("run") if folder == _IN_ITS_RUN else None) or folder)
 
 
 IMPORT_PATH = "raytl.serving.app:build_app"
