@@ -40,15 +40,18 @@ class Capture:
     """Keeps the encoded images that the model is least certain of, and writes them now and then.
 
     folder: gets one Parquet file for each replica that runs at a time, which ``raytl search --unlabelled`` reads. A
-    replica goes on with the file of one that is gone. limit: images kept in a file.
+    replica goes on with the file of one that is gone, and begins anew where its own was taken away: what was in it is
+    with its owner then. limit: images kept in a file.
+    version: of the model, in the files' names. What one model is certain of says nothing of another's certainty.
     Nothing that a client sent beside the image is kept: no name, address or header.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path, limit: int, version: str = "") -> None:
+        self.folder, self.limit, self.version = folder, limit, version
         self._slot: int | None = None  # an open, locked file: the lock goes with the process
         self._file = folder / "captured.parquet"
         self._kept: dict[bytes, tuple[float, str]] = {}  # the same picture once
+        self._filed: set[bytes] = set()  # those of them that are in the file
         self._bytes = 0
         self._surest = math.inf
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytl-capture")
@@ -96,6 +99,7 @@ class Capture:
         self._hurry.wait(GATHER_S)
         with self._mutex:
             noted, self._noted, self._waiting_bytes = self._noted, [], 0
+        self._forget_taken()
         if self._slot is None:
             self._take_slot()
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -139,7 +143,8 @@ class Capture:
         """The first file that no running replica writes, with what is in it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for number in range(MOST_REPLICAS):
-            handle = os.open(self.folder / f".captured-{number}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+            name = "-".join(part for part in ("captured", self.version, str(number)) if part)
+            handle = os.open(self.folder / f".{name}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 if not lock(handle, wait=False):
                     os.close(handle)
@@ -147,13 +152,24 @@ class Capture:
             except BlockingIOError:
                 os.close(handle)
                 continue
-            self._slot, self._file = handle, self.folder / f"captured-{number}.parquet"
+            self._slot, self._file = handle, self.folder / f"{name}.parquet"
             break
         else:
             raise OSError(f"{MOST_REPLICAS} replicas write to {self.folder} already")
         if self._file.exists():
             for row in pq.read_table(self._file).to_pylist():
                 self._add(row["image"], row["certainty"], row["captured"])
+            self._filed = set(self._kept)
+
+    def _forget_taken(self) -> None:
+        """Where the file was taken away, let go of what was in it, and of its place: the folder may be gone too."""
+        if not self._filed or self._file.exists():
+            return
+        self._kept = {image: known for image, known in self._kept.items() if image not in self._filed}
+        self._bytes, self._surest, self._filed = sum(map(len, self._kept)), math.inf, set()
+        if self._slot is not None:
+            os.close(self._slot)
+            self._slot = None
 
     def _write_now(self) -> None:
         self._hurry.clear()
@@ -161,8 +177,11 @@ class Capture:
 
     def _write(self) -> None:
         self._written = time.monotonic()
+        self._forget_taken()
         if not self._kept or not self._unwritten:
             return
+        if self._slot is None:
+            self._take_slot()
         self._cut()
         rows = sorted(self._kept.items(), key=lambda item: item[1][0])
         table = pa.table(
@@ -177,7 +196,7 @@ class Capture:
         with os.fdopen(handle, "wb") as file:
             pq.write_table(table, file)
         staging.replace(self._file)
-        self._unwritten = False
+        self._unwritten, self._filed = False, set(self._kept)
 
     def _end(self) -> None:
         try:

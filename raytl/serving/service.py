@@ -168,7 +168,7 @@ class Service:
         rows = await batcher.submit(live.compute, arrays, live.settings.max_batch_size, live.quick)
         if batcher is self._batcher:  # a version on trial, which has its own, is judged by its trial
             self.monitor.note(live.version, live.bundle, arrays, rows)
-            if self.capture is not None:
+            if self.capture is not None and self.capture.version == live.version:
                 self.capture.note([data for _, data in images], arrays, rows, live.certainty)
         return arrays, rows
 
@@ -207,8 +207,8 @@ class Service:
 
     async def _capture_as(self, settings: ServingSettings) -> None:
         kept = self.capture
-        wanted = (Path(settings.capture), settings.capture_limit) if settings.capture else None
-        if wanted != (None if kept is None else (kept.folder, kept.limit)):
+        wanted = (Path(settings.capture), settings.capture_limit, self.live.version) if settings.capture else None
+        if wanted != (None if kept is None else (kept.folder, kept.limit, kept.version)):
             self.capture = None
             if kept is not None:  # it has megabytes to write, perhaps, while requests go on
                 await asyncio.get_running_loop().run_in_executor(None, kept.close)

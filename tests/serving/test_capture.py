@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 import stat
 import threading
 import time
@@ -20,7 +21,7 @@ from raytl.core.errors import UserError
 from raytl.serving.capture import Capture
 from raytl.serving.http import create_http
 from raytl.serving.service import Service
-from raytl.serving.settings import ServingSettings
+from raytl.serving.settings import ServingSettings, bundle_version
 from raytl.tasks import read_unlabelled
 
 
@@ -79,6 +80,65 @@ def test_a_new_replica_goes_on_where_one_ended_and_two_at_a_time_do_not_share(tm
     assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["captured-0.parquet", "captured-1.parquet"]
     held = pq.read_table(tmp_path / "captured-0.parquet").column("image").to_pylist()
     assert held == [encoded(7), encoded(0)]
+
+
+@pytest.mark.parametrize("folder_too", [False, True])
+def test_what_was_taken_away_to_be_labelled_is_not_written_again(tmp_path: Path, folder_too: bool) -> None:
+    """Nor does it stand in the way of what its model is more certain of."""
+    folder = tmp_path / "captured"
+    capture = Capture(folder, 5)
+    for seed in range(30):
+        capture.note([encoded(seed)], *certain(0.3))
+        capture.flush()
+    (folder / "captured-0.parquet").rename(tmp_path / "to be labelled.parquet")
+    if folder_too:
+        shutil.rmtree(folder)
+    capture.note([encoded(40)], *certain(0.9))
+    capture.flush()
+    capture.note([encoded(41)], *certain(0.5))
+    capture.close()
+    held = pq.read_table(folder / "captured-0.parquet").column("image").to_pylist()
+    assert held == [encoded(41), encoded(40)]
+
+
+def test_what_is_not_written_yet_when_the_file_is_taken_away_is_in_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raytl.serving.capture.WRITE_EVERY_S", 3600.0)
+    capture = Capture(tmp_path, 5)
+    capture.note([encoded(0)], *certain(0.5))
+    capture.flush()
+    capture.note([encoded(1)], *certain(0.5))
+    capture._thread.submit(lambda: None).result()  # it is kept
+    (tmp_path / "captured-0.parquet").unlink()
+    capture.close()
+    assert pq.read_table(tmp_path / "captured-0.parquet").column("image").to_pylist() == [encoded(1)]
+
+
+def test_another_model_begins_files_of_its_own(bundles: dict[str, Path], tmp_path: Path) -> None:
+    service = Service()
+    held = {}
+
+    async def serve(name: str, seeds: range) -> None:
+        settings = ServingSettings(bundle=str(bundles[name]), capture=str(tmp_path), capture_limit=4)
+        before = None if service._live is None else service.live
+        await service.apply(replace(settings, version=bundle_version(bundles[name])))
+        for seed in seeds:
+            await service.classify(service.live, [("x", encoded(seed))])
+        if before is not None:  # a request that the model before began to answer
+            await service.classify(before, [("x", encoded(99))])
+        service.capture.flush()
+        for file in tmp_path.glob("*.parquet"):
+            held[file.name] = set(pq.read_table(file).column("image").to_pylist())
+
+    asyncio.run(serve("first", range(12)))
+    asyncio.run(serve("second", range(20, 24)))
+    asyncio.run(serve("first", range(0)))
+    service.close()
+    first, second = (f"captured-{bundle_version(bundles[name])}-0.parquet" for name in ("first", "second"))
+    assert set(held) == {first, second} and len(held[first]) == 4
+    assert held[first] <= {encoded(seed) for seed in range(12)}
+    assert held[second] == {encoded(seed) for seed in range(20, 24)}
 
 
 def test_an_endpoint_captures_what_the_next_search_reads(bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -278,7 +278,8 @@ class TestInAReplica:
         assert (len(of_first) == len(images)) is (share == 0)
         assert service.monitor.seen == len(of_first) > 0
         service.close()
-        assert set(read_table(tmp_path / "captured-0.parquet").column("image").to_pylist()) == of_first
+        (captured,) = tmp_path.glob("captured-*-0.parquet")
+        assert set(read_table(captured).column("image").to_pylist()) == of_first
 
     @pytest.mark.parametrize("asked", ["/v1/predict", "/v1/predict?sets=true", "/v2/models/first/versions/{}/infer"])
     def test_a_request_that_is_the_served_versions_alone_is_compared_too(self, bundles, png, asked):
