@@ -30,6 +30,10 @@ WAITING = 256
 GATHER_S = 0.5
 """For so long images are gathered, to be looked at together: one by one, each would take several times as long."""
 SHARE_EVERY_S = 5.0
+TELL_EVERY_S = 5.0
+"""What is published is so again: Ray drops a figure that it has not heard for twenty seconds."""
+JUDGE_EVERY_S = 60.0
+"""And judged anew, where no image comes here: other replicas may have seen some."""
 STALE_S = 3600.0
 """After which what a replica kept is no longer counted: it has gone, or nothing has come to it."""
 
@@ -107,6 +111,10 @@ class Monitor:
         self._shared = 0.0
         self._unshared: _Noted | None = None
         self._later: threading.Timer | None = None
+        self._serving = ""
+        self._told: _Told | None = None
+        self._telling: threading.Thread | None = None
+        self._closed = threading.Event()
         self.seen = 0
 
     def note(self, version: str, bundle: Predictor, pixels: np.ndarray, probabilities: np.ndarray) -> None:
@@ -134,6 +142,10 @@ class Monitor:
             with suppress(RuntimeError):  # closed meanwhile
                 self._thread.submit(self._gather).add_done_callback(_tell_of_failure)
 
+    def serves(self, version: str) -> None:
+        """From now on this one is served, and nothing is published of any other."""
+        self._serving = version
+
     def window(self, version: str) -> Window | None:
         """What this replica keeps of a version; None where it has seen nothing."""
         with self._mutex:
@@ -160,7 +172,8 @@ class Monitor:
         window = merged(windows)
         health = judge_health(bundle.yardstick, window.told, window.chosen, window.statistics)
         if self._board is not None:
-            self._board.tell(version, health, bundle.labels)
+            self._told = _Told(version, bundle, health, time.monotonic())
+            self._tell()
         found: Mapping[str, Any] = health.to_json(bundle.labels)
         return {"health": found, "why_not": None, "replicas": len(windows), "since": float(window.times[0])}
 
@@ -171,6 +184,7 @@ class Monitor:
 
     def close(self) -> None:
         """Stop keeping."""
+        self._closed.set()
         self._hurry.set()
         if self._later is not None:
             self._later.cancel()
@@ -213,6 +227,32 @@ class Monitor:
             self._board.put(last.version, own.to_bytes())
         self.judge(last.version, last.bundle)
 
+    def _tell(self) -> None:
+        """Publish what was last said of the version that is served, now and every few seconds from then on."""
+        told = self._told
+        if self._board is None or told is None or self._serving not in ("", told.version):
+            return
+        self._board.tell(told.version, told.health, told.bundle.labels)
+        with self._mutex:
+            if self._telling is None:
+                self._telling = threading.Thread(target=self._keep_telling, name="raytl-health-told", daemon=True)
+                self._telling.start()
+
+    def _keep_telling(self) -> None:
+        while not self._closed.wait(TELL_EVERY_S):
+            with suppress(RuntimeError):  # closed meanwhile
+                self._thread.submit(self._tell_again).add_done_callback(_tell_of_failure)
+
+    def _tell_again(self) -> None:
+        """In the thread."""
+        told = self._told
+        if told is None or self._serving not in ("", told.version):
+            return
+        if time.monotonic() - told.at > JUDGE_EVERY_S:
+            self.judge(told.version, told.bundle)
+        else:
+            self._tell()
+
     def _keep(self, noted: Sequence[_Noted]) -> None:
         version, bundle = noted[0].version, noted[0].bundle
         yardstick = bundle.yardstick
@@ -229,6 +269,16 @@ class Monitor:
                 self._kept.clear()
                 self._version = version
             self._kept.extend(rows)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What was said of a version, and when, by the monotonic clock."""
+
+    version: str
+    bundle: Predictor
+    health: Health
+    at: float
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ class Service:
                 refused = str(error)
         before, self._trial = self._trial, trial
         self._live, self.refused = live, refused
+        self.monitor.serves(live.version)
         if before is not None and before is not trial:
             before.close()
         if self._tell is not None and trial is not None and (self._telling is None or self._telling.done()):

@@ -17,6 +17,7 @@ from tiny import shapes
 from raytl.bundles import Bundle
 from raytl.bundles.yardstick import NO_YARDSTICK, why_none
 from raytl.evaluation.second_opinions import OPINIONS
+from raytl.judging.health import Health
 from raytl.serving import health
 from raytl.serving.health import MOST_PER_S, WINDOW, Monitor, Window, merged
 from raytl.serving.http import create_http
@@ -95,7 +96,7 @@ class Others:
     """A board with the window of one other replica."""
 
     def __init__(self, other: Window) -> None:
-        self.other, self.mine, self.told = other, b"", 0
+        self.other, self.mine, self.told, self.images = other, b"", 0, 0
 
     def put(self, version: str, window: bytes) -> None:
         self.mine = window
@@ -103,8 +104,8 @@ class Others:
     def others(self, version: str) -> list[bytes]:
         return [self.other.to_bytes()] if version == "v1" else []
 
-    def tell(self, version: str, health: object, labels: object) -> None:
-        self.told += 1
+    def tell(self, version: str, health: Health, labels: object) -> None:
+        self.told, self.images = self.told + 1, health.images
 
 
 def test_a_replica_leaves_what_it_keeps_and_counts_the_others_but_not_those_long_gone(known: Path) -> None:
@@ -135,6 +136,35 @@ def test_the_last_images_of_a_burst_reach_the_others_though_nothing_comes_after_
     while len(Window.from_bytes(board.mine).times) < 24 or board.told < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    monitor.close()
+
+
+def test_what_is_published_is_so_again_while_nothing_comes_until_another_version_is_served(known, monkeypatch):
+    """Ray drops figures that it is not told again."""
+    monkeypatch.setattr(health, "TELL_EVERY_S", 0.05)
+    bundle = Bundle.load(known)
+    pixels = shapes(4, 52).tensor(bundle.manifest.preprocessing).numpy()
+    board = Others(window(30, time.time() - 60, 0))
+    monitor = Monitor(board)
+    monitor.serves("v1")
+    monitor.note("v1", bundle, pixels, np.full((12, 3), 1 / 3, np.float32))
+    monitor.settle()
+    deadline = time.monotonic() + 60
+    while board.told < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert board.images == 42
+    monkeypatch.setattr(health, "JUDGE_EVERY_S", 0.0)
+    board.other = window(50, time.time() - 60, 0)
+    while board.images != 62:  # what others have seen meanwhile
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    monitor.serves("v2")
+    monitor.judge("v1", bundle)  # of a request that was answered before
+    monitor.settle()
+    told = board.told
+    monitor._tell_again()
+    assert board.told == told
     monitor.close()
 
 
