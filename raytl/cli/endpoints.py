@@ -272,6 +272,8 @@ def _versions(known: dict[str, Any]) -> Table:
     table.add_row("ms per image", *(_number(side["ms_per_image"], 1) for side in sides))
     after = f" of {candidate['promote_after']}" if candidate["promote_after"] else ""
     table.add_row("compared requests", "", f"{compared['compared']}{after}")
+    lost = f", {compared['lost']} could not be" if compared.get("lost") else ""
+    table.add_row("not compared", "", f"{compared['unseen']} came meanwhile{lost}")
     table.add_row("another label", "", f"{worded(compared['disagreement'])}, {candidate['max_disagreement']:.0%} may")
     table.add_row("estimated accuracy", "", _gain(compared))
     table.add_row("failed", "", worded(compared["errors"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from raytl.serving.problems import RequestError
 from raytl.serving.requests import NamedBytes
 from raytl.serving.share import give_back_memory
 from raytl.tasks.decoding import LargeImageError, pixels_to_decode
+
+Decoded = TypeVar("Decoded")
 
 
 class Decode(Protocol):
@@ -82,6 +84,10 @@ class Decoder:
                 job.cancel()
             raise
 
+    def one_large(self, decode: Callable[[NamedBytes], Decoded], image: NamedBytes) -> Decoded:
+        """What ``decode`` makes of a large image, when no other one is being decoded. For a thread that may wait."""
+        return self._large.submit(_decode_large, decode, image).result()
+
     def _run(self, pool: ThreadPoolExecutor, work: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
 
@@ -109,7 +115,7 @@ def _too_many(sizes: Sequence[int], max_pixels: int) -> str:
     return f"{what} {sum(sizes) / 1e6:.0f} megapixels, more than {max_pixels / 1e6:.0f}; {advice}"
 
 
-def _decode_large(decode: Decode, image: NamedBytes) -> np.ndarray:
+def _decode_large(decode: Callable[[NamedBytes], Decoded], image: NamedBytes) -> Decoded:
     try:
         return decode(image)
     finally:

@@ -47,7 +47,7 @@ class Tally:
 
     answered_live, answered_candidate: requests by who answered. attempts, errors: how often the candidate was asked,
         and failed or came too late where the served version answered. unseen: requests that were not compared, because
-        a comparison was under way.
+        a comparison was under way. lost: comparisons that came to nothing, though the candidate had not failed.
     compared: requests that both classified. disagreed: sum of the shares of their images with another label.
     confidence_live, confidence_candidate: sums of the mean confidences. slower: requests in which the candidate took
         longer than max_slowdown times as long. seconds_live, seconds_candidate, images: of the comparisons.
@@ -61,6 +61,7 @@ class Tally:
     attempts: int = 0
     errors: int = 0
     unseen: int = 0
+    lost: int = 0
     compared: int = 0
     disagreed: float = 0.0
     confidence_live: float = 0.0
@@ -138,6 +139,7 @@ def figures(tally: Tally) -> dict[str, Any]:
     return {
         "compared": tally.compared,
         "unseen": tally.unseen,
+        "lost": tally.lost,
         "disagreement": _figure(tally.disagreed, tally.compared, each),
         "confidence_gain": {"value": gain / compared, "low": 2 * low - 1, "high": 2 * high - 1},
         "accuracy_gain": _accuracy_gain(tally, each),
@@ -165,15 +167,18 @@ def judge(tally: Tally, rules: Candidate) -> tuple[bool, str] | None:
         return False, f"{after} it is right less often by an estimate: {_points(right)}"
     if slower["low"] > 0.5:
         return False, f"{after} it takes more than {rules.max_slowdown:g} times as long in {worded(slower)}"
-    if not rules.promote_after or tally.compared < rules.promote_after:
+    begun = tally.compared + tally.lost
+    if not rules.promote_after or begun < rules.promote_after:
         return None
     as_good = other["high"] <= rules.max_disagreement and slower["high"] < 0.5
     as_good = as_good and (right is None or right["low"] >= -MAX_ACCURACY_LOSS)
     told = f"another label in {worded(other)}" + ("" if right is None else f", {_points(right)}")
+    as_good = as_good and tally.compared >= rules.promote_after
     if as_good and errors["value"] <= MAX_ERRORS and gain["value"] >= -MAX_CONFIDENCE_DROP:
         return True, f"{after} it is not worse: {told}, confidence {gain['value']:+.2f}"
     least = max(least_telling(rules.max_disagreement), 0 if right is None else least_judged())
-    if tally.compared >= UNDECIDED * max(rules.promote_after, least):
+    if begun >= UNDECIDED * max(rules.promote_after, least):
+        after += f" and {tally.lost} that could not be compared" if tally.lost else ""
         return False, f"{after} it still cannot be told to be as good: {told}"
     return None
 

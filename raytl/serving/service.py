@@ -119,7 +119,7 @@ class Service:
         assert rules is not None
         if self._trial is not None and self._trial.rules == rules:
             return self._trial
-        return Trial(await self._loaded(settings.of_candidate), rules)
+        return Trial(await self._loaded(settings.of_candidate), rules, self._decoder)
 
     async def _keep_telling(self) -> None:
         untold = 0

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from raytl.bundles.yardstick import why_none
 from raytl.evaluation.unseen_accuracy import gain
 from raytl.serving.asking import left_s
 from raytl.serving.batching import Batcher
-from raytl.serving.decoding import LARGE_PIXELS
+from raytl.serving.decoding import LARGE_PIXELS, Decoder
 from raytl.serving.evidence import Tally
 from raytl.serving.live import LiveModel
 from raytl.serving.requests import NamedBytes
@@ -42,11 +43,12 @@ _PATIENCE = 0.3
 
 
 class Trial:
-    """Belongs to the event loop of the service. candidate: loaded and warm."""
+    """Belongs to the event loop of the service. candidate: loaded and warm. decoder: of all requests."""
 
-    def __init__(self, candidate: LiveModel, rules: Candidate) -> None:
+    def __init__(self, candidate: LiveModel, rules: Candidate, decoder: Decoder) -> None:
         self.candidate = candidate
         self.rules = rules
+        self._decoder = decoder
         self.tally = Tally()
         self.counter = secrets.token_hex(4)
         self._batcher = Batcher()  # of its own: a slow candidate is not waited for by requests that it does not answer
@@ -124,28 +126,20 @@ class Trial:
         work = asyncio.get_running_loop().run_in_executor(self._thread, self._both, live, list(images[:_MOST_IMAGES]))
         work.add_done_callback(self._compared)
 
-    def _compared(self, work: asyncio.Future[Tally | None]) -> None:
+    def _compared(self, work: asyncio.Future[Tally]) -> None:
         self._comparing = False
-        if work.cancelled() or work.exception() is not None:
-            self.tally.unseen += 1
-            return
-        found = work.result()
-        if found is None:
-            self.tally.unseen += 1
-        else:
-            self.tally.add(found)
+        failed = work.cancelled() or work.exception() is not None
+        self.tally.add(Tally(lost=1) if failed else work.result())
 
-    def _both(self, live: LiveModel, images: Sequence[NamedBytes]) -> Tally | None:
-        """One compared request, in the thread; None where it cannot be compared."""
+    def _both(self, live: LiveModel, images: Sequence[NamedBytes]) -> Tally:
+        """One compared request, in the thread."""
         start = time.monotonic()
         try:
-            if any(pixels_to_decode(data) > LARGE_PIXELS for _, data in images):
-                return None
             first = random.random() < 0.5  # whoever is second finds the caches warm
             # Decoding is most of what a photograph costs; versions that see the same of it share it, and its time.
-            shared = _prepared(live, images) if _see_alike(live, self.candidate) else None
+            shared = self._prepared(live, images) if _see_alike(live, self.candidate) else None
             other = self._ask_candidate(images, shared) if first else None
-            one = _timed(live, images, shared)
+            one = self._timed(live, images, shared)
             if not first:
                 other = self._ask_candidate(images, shared)
             if other is None:
@@ -156,10 +150,32 @@ class Trial:
 
     def _ask_candidate(self, images: Sequence[NamedBytes], shared: tuple[np.ndarray, float] | None) -> _Answered | None:
         try:
-            found = _timed(self.candidate, images, shared)
+            found = self._timed(self.candidate, images, shared)
         except Exception:  # noqa: BLE001 - counted, where the served version can do it
             return None
         return found if np.isfinite(found.rows).all() else None
+
+    def _prepared(self, model: LiveModel, images: Sequence[NamedBytes]) -> tuple[np.ndarray, float]:
+        """Images as the model reads them, and what that took, as :meth:`_timed` counts.
+
+        Large ones are decoded one at a time with those of requests, for the memory that they take.
+        """
+        decode = partial(_decoded, model)
+        found = [
+            self._decoder.one_large(decode, image) if pixels_to_decode(image[1]) > LARGE_PIXELS else decode(image)
+            for image in images
+        ]
+        return np.stack([array for array, _ in found]), sum(seconds for _, seconds in found)
+
+    def _timed(
+        self, model: LiveModel, images: Sequence[NamedBytes], prepared: tuple[np.ndarray, float] | None
+    ) -> _Answered:
+        """The answers, and what they took: of the processor, unless a GPU does the work."""
+        arrays, seconds = prepared or self._prepared(model, images)
+        clock = _clock(model)
+        start = clock()
+        rows = model.compute(arrays)
+        return _Answered(arrays, rows, seconds + clock() - start)
 
     def _tallied(self, live: LiveModel, one: _Answered, other: _Answered) -> Tally:
         chosen, others = live.bundle.decide(one.rows), self.candidate.bundle.decide(other.rows)
@@ -225,20 +241,11 @@ def _see_alike(a: LiveModel, b: LiveModel) -> bool:
     return same and a.bundle.on_gpu == b.bundle.on_gpu
 
 
-def _prepared(model: LiveModel, images: Sequence[NamedBytes]) -> tuple[np.ndarray, float]:
-    """Images as the model reads them, and what that took, as :func:`_timed` counts."""
+def _decoded(model: LiveModel, image: NamedBytes) -> tuple[np.ndarray, float]:
+    """An image as the model reads it, and what that took of the thread that it is in."""
     clock = _clock(model)
     start = clock()
-    return np.stack([model.decode(image) for image in images]), clock() - start
-
-
-def _timed(model: LiveModel, images: Sequence[NamedBytes], prepared: tuple[np.ndarray, float] | None) -> _Answered:
-    """The answers, and what they took: of the processor, unless a GPU does the work."""
-    arrays, seconds = prepared or _prepared(model, images)
-    clock = _clock(model)
-    start = clock()
-    rows = model.compute(arrays)
-    return _Answered(arrays, rows, seconds + clock() - start)
+    return model.decode(image), clock() - start
 
 
 def _clock(model: LiveModel) -> Callable[[], float]:

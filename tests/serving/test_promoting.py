@@ -14,6 +14,7 @@ from tiny import workspace
 
 from raytl.bundles import export_bundle
 from raytl.cli.endpoints import _gain
+from raytl.serving.decoding import Decoder
 from raytl.serving.evidence import ERROR, Tally, difference_sequence, figures, judge
 from raytl.serving.live import LiveModel, load
 from raytl.serving.settings import Candidate, ServingSettings
@@ -96,7 +97,7 @@ def few(learned) -> Asked:
 
 def compared(one: Asked, other: Asked) -> list[Tally]:
     """What a replica counts of each image, as a request."""
-    trial = Trial(other.live, RULES)
+    trial = Trial(other.live, RULES, Decoder())
     try:
         return [
             trial._tallied(

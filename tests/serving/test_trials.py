@@ -101,6 +101,11 @@ class TestJudgement:
         promoted, why = judge(tally(2000, disagreed=0.1 * 2000), RULES)
         assert not promoted and "cannot be told" in why
 
+    def test_comparisons_that_come_to_nothing_leave_it_undecided_and_end_too(self):
+        assert judge(Tally(lost=1999), RULES) is None
+        promoted, why = judge(Tally(lost=2000), RULES)
+        assert not promoted and "0 compared requests and 2000 that could not be compared it still cannot be told" in why
+
     @pytest.mark.parametrize(("asked", "limit"), [(3, 0.1), (50, 0.01), (500, 0.1)])
     def test_one_that_is_as_good_as_can_be_is_promoted_however_few_requests_were_asked_for(self, asked, limit):
         rules = replace(RULES, promote_after=asked, max_disagreement=limit)
@@ -261,6 +266,38 @@ class TestInAReplica:
         assert counted.answered_candidate == 0 and counted.compared >= 20
         assert counted.disagreed / counted.compared == pytest.approx(differ, abs=0.35) and differ > 0.2
         assert counted.seconds_live > 0 and counted.compared + counted.unseen <= counted.answered_live
+        service.close()
+
+    @pytest.mark.parametrize("alike", [True, False], ids=["as both see it", "as each sees it"])
+    def test_they_are_on_images_that_are_decoded_one_at_a_time(self, bundles, png, alike, monkeypatch):
+        for module in ("decoding", "trial"):
+            monkeypatch.setattr(f"raytl.serving.{module}.LARGE_PIXELS", 1000)  # all are larger
+        monkeypatch.setattr("raytl.serving.trial._see_alike", lambda *_: alike)
+        service = on_trial(bundles, share=0.0)
+
+        async def ask() -> None:
+            deadline = time.monotonic() + 60
+            while service.trial.tally.compared < 3 and time.monotonic() < deadline:
+                await service.answer(service.live, [("x", png(0)), ("y", png(1))])
+                await asyncio.sleep(0.01)
+
+        asyncio.run(ask())
+        counted = service.trial.tally
+        assert counted.compared >= 3 and counted.lost == counted.errors == 0 and counted.seconds_live > 0
+        service.close()
+
+    def test_a_comparison_that_comes_to_nothing_is_counted(self, bundles, png, monkeypatch):
+        service = on_trial(bundles, share=0.0)
+        monkeypatch.setattr("raytl.serving.trial.Trial._tallied", None)  # no memory for it, say
+
+        async def ask() -> None:
+            deadline = time.monotonic() + 60
+            while service.trial.tally.lost < 2 and time.monotonic() < deadline:
+                await service.answer(service.live, [("x", png(0))])
+                await asyncio.sleep(0.01)
+
+        asyncio.run(ask())
+        assert service.trial.tally.lost >= 2 and service.trial.tally.compared == 0
         service.close()
 
     @pytest.mark.parametrize("share", [0.0, 0.5], ids=["shadow", "canary"])
