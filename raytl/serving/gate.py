@@ -41,6 +41,11 @@ def trusted(scope: Scope) -> bool:
     return bool(scope.get(_TRUSTED, True))
 
 
+def refuses(scope: Scope, settings: ServingSettings) -> bool:
+    """Whether a request is not let in, except to what is open to everybody."""
+    return _refused(scope, settings) is not None
+
+
 def _refused(scope: Scope, settings: ServingSettings) -> Response | None:
     headers = dict(scope["headers"])
 

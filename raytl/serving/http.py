@@ -23,6 +23,7 @@ from raytl.serving.named import MODELS, Directory, Entry, OwnPaths, entry, not_h
 from raytl.serving.problems import GATED, PROBLEM, RequestError, answer, problem
 from raytl.serving.requests import Images, read_images, read_switch, read_top
 from raytl.serving.service import Service, predictions
+from raytl.serving.uploads import ReadAhead, Uploads
 from raytl.serving.v2 import v2_routes
 from raytl.serving.waiting import Turns
 
@@ -45,8 +46,11 @@ def create_http(
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_error)
+    app.uploads = Uploads(lambda: service.live.settings)
     inner: ASGIApp = Gate(Leaving(app.routed), settings=lambda: service.live.settings)
     inner = OwnPaths(Turns(inner, lambda: service.live.settings, most_waiting))
+    if most_waiting is not None:
+        inner = ReadAhead(inner, app.uploads)
     counting = Counting(inner)
     app.outermost = counting if metrics is None else inner
 
@@ -166,12 +170,14 @@ class _Application(FastAPI):
     """Leads to handlers that are asked often past what FastAPI and Starlette do with any request.
 
     straight: these handlers by path, for POST. They are routes as well, which the OpenAPI document tells of.
+    uploads: of this process, for whoever gives requests their turns (``straight.py``).
     outermost: what a request meets first; it leads to :meth:`routed` in the end.
     """
 
     def __init__(self, **told: Any) -> None:
         super().__init__(**told)
         self.straight: dict[str, Callable[[Request], Awaitable[Response]]] = {}
+        self.uploads: Uploads | None = None
         self.outermost: ASGIApp = self.routed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -19,6 +19,8 @@ from raytl.serving.settings import ServingSettings
 
 ARRIVED = "raytl.arrived"
 """In the scope of a request: when it reached this process, by the monotonic clock."""
+UPLOADED = "raytl.uploaded"
+"""In the scope of a request: seconds for which its body was on its way before it began to wait for its turn."""
 _SHARE = 0.5
 
 
@@ -53,7 +55,7 @@ class Turns:
         if self._most is not None and self._under_way >= self._most:
             await problem(503, "too many requests are waiting; try again later")(scope, receive, send)
             return
-        waited, limit_s = waited_s(scope), self._settings().request_timeout_s
+        waited, limit_s = waited_s(scope) - scope.get(UPLOADED, 0.0), self._settings().request_timeout_s
         if waited > _SHARE * limit_s:
             sentence = (
                 f"the request waited for its turn for {waited:.1f} s, and has {limit_s:g} s in all; try again later"
