@@ -6,6 +6,7 @@ One session and one endpoint for the module, with a second model beside the defa
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
 import socket
@@ -19,6 +20,7 @@ import httpx
 import pytest
 from documented import undocumented
 from own_ray import own_ray
+from PIL import Image
 from trials import Traffic, until, variant
 
 from raytl.api import Condition, Run, deploy_when, open_run
@@ -170,16 +172,19 @@ def one_at_a_time(limit_s: float) -> Iterator[None]:
 
 
 def test_the_wait_in_serve_for_a_turn_is_part_of_a_requests_time(endpoint, client, png):
-    """Behind one whose body does not come. Without the stamp the wait is over some time and then all begins anew."""
+    """Behind one that takes long to decode. Without the stamp the wait is over some time and then all begins anew."""
+    file = io.BytesIO()
+    Image.new("L", (8000, 8000)).save(file, "PNG")
+    large = file.getvalue()
     host, _, port = endpoint.url.removeprefix("http://").rpartition(":")
-    head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(large)}\r\n\r\n".encode()
     deadline, found = time.monotonic() + 120, client.get(f"{endpoint.url}/v1/model")
-    with one_at_a_time(2.0):
+    with one_at_a_time(0.3):
         while "waited for its turn" not in found.text:
             assert time.monotonic() < deadline, found.text
             with socket.create_connection((host, int(port)), timeout=30) as ahead:
-                ahead.sendall(head + bytes(200_000))  # more than HAProxy waits for before it passes a request on
-                time.sleep(0.1)
+                ahead.sendall(head + large)
+                time.sleep(0.05)
                 found = client.post(f"{endpoint.url}/v1/predict", content=png(0))
     assert (found.status_code, found.headers["retry-after"]) == (503, "1")
 
@@ -253,7 +258,7 @@ def test_other_labels_are_refused_unless_told(endpoint, bundles, tmp_path):
     assert serving(endpoint) == "first"
     deploy(other, port=port, max_replicas=1, new_labels=True)
     assert serving(endpoint) == "other"
-    rollback()
+    rollback(new_labels=True)
     assert serving(endpoint) == "first"
 
 
