@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 the user's mistake, 1 ours (of `doctor`: a problem was fou
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import re
 import shlex
@@ -55,6 +56,7 @@ def run() -> NoReturn:
     """Run the command line, and raise SystemExit with its exit code."""
     output = Output.for_arguments(sys.argv[1:])
     sys.excepthook = output.crashed
+    logging.getLogger("raytl").setLevel(logging.CRITICAL)  # a sentence tells what failed, and --verbose the traceback
     signal.signal(signal.SIGINT, _interrupt)
     warnings.showwarning = _plain_warnings(output, warnings.showwarning)
     try:

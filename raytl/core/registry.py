@@ -33,6 +33,7 @@ class Registry(Generic[T]):
         self._package = package
         self._entries: dict[str, T] = {}
         self._origins: dict[str, str] = {}
+        self._packages: dict[str, str] = {}
         self._broken: dict[str, str] = {}
         self._loaded = False
 
@@ -62,6 +63,13 @@ class Registry(Generic[T]):
         """All names, sorted."""
         self._load()
         return sorted(self._entries)
+
+    def brought_by(self, name: str) -> str | None:
+        """Whose an entry is that is not built in, as in "of package 'x'"; None of one that is, or is not registered."""
+        if name in self._packages:
+            return f"package '{self._packages[name]}'"
+        origin = self._origins.get(name, f"{self._package}.")
+        return None if origin.startswith(f"{self._package}.") else f"module '{origin}'"
 
     def _load(self) -> None:
         if self._loaded:
@@ -95,6 +103,7 @@ class Registry(Generic[T]):
                     f"{plugin} is announced, but importing it registers no {self.kind} of that name; the entry point "
                     f"of {plugin.package} must have the name that is registered"
                 )
+            self._packages[plugin.name] = plugin.package
         except UserError as error:
             # A module that fails half-way is imported anew by whoever tries again, and must not meet itself.
             self._entries, self._origins = before

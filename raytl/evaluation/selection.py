@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import gammaln
 
+MADE_OF = frozenset({"consistency", "entropy", "source-accuracy", "target-log-loss"})
+"""Validators that the score goes by; the others are told, and decide nothing."""
 LOG_LOSS_CAP = 3.0
 SPREAD = math.sqrt(0.5)
 """Standard deviation of the difference of two right or wrong answers, half of which are right; that of their means over

@@ -82,6 +82,8 @@ def search(
     spent_s = 0.0 if begun is None else started - begun
     if settings.time_budget_s is not None and spent_s > READING_SHARE * settings.time_budget_s:
         listener.on_phase(TIME, f"{spent_s:.0f} s of the time budget went into starting and reading the data")
+    if settings.verbose:
+        logging.getLogger("raytl").setLevel(logging.ERROR)
     check_goal(bound.data, settings)  # said now rather than after the search
 
     def prepared(data: TrainingData, lanes: Lanes) -> tuple[Workspace, SearchPlan]:

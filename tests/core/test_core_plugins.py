@@ -131,6 +131,13 @@ class TestRegistry:
         add("my-plugs", "mine", ADD.format(name="mine"))
         assert registry.names() == ["coral", "mine"] and registry.get("mine") == 7
 
+    def test_says_who_brought_what_is_not_built_in(self, registry: Registry[int], add: Install) -> None:
+        add("my-plugs", "mine", ADD.format(name="mine"))
+        registry.add("here", 8)
+        found = {name: registry.brought_by(name) for name in [*registry.names(), "nowhere"]}
+        here = f"module '{registry._origins['here']}'"
+        assert found == {"coral": None, "mine": "package 'my-plugs'", "here": here, "nowhere": None}
+
     def test_one_that_cannot_be_imported_is_a_warning_and_an_error_for_who_asks_for_it(
         self, registry: Registry[int], add: Install
     ) -> None:

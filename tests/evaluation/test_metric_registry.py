@@ -166,3 +166,25 @@ def test_a_class_that_does_not_occur_counts_for_nothing() -> None:
 )
 def test_skewed_classes_call_for_balanced_accuracy(counts: list[int], name: str) -> None:
     assert metrics.usual_metric(counts) == name
+
+
+def _gone(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+    raise IndexError("index 3 is out of bounds")
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (_gone, "raised IndexError: index 3 is out of bounds"),
+        (lambda p, y, w: np.float64(0.5), r"shape \(\) for 2 rows"),
+    ],
+)
+def test_what_a_metric_of_ones_own_does_wrong_is_told_in_a_sentence(
+    function: metrics.base.Values, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = metrics.Metric("mine", "mine", function)
+    monkeypatch.setitem(metrics.base.registry._entries, "mine", mine)
+    monkeypatch.setitem(metrics.base.registry._origins, "mine", "kit.figures")
+    p, y = outputs(0, 6, 2)
+    with pytest.raises(UserError, match=f"^metric 'mine' of module 'kit.figures' .*{told}"):
+        mine.values(p, y, np.ones((2, 6)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from raytl.core.errors import UserError
+from raytl.core.plugins import PluginWarning
 from raytl.evaluation import Outputs, score_all, validators
 from raytl.evaluation.validators.snd import soft_neighbourhood_density
 from raytl.testing import ValidatorSuite
@@ -174,3 +176,27 @@ def test_a_misspelt_validator_names_the_nearest_and_a_wrong_input_is_a_bug() -> 
         validators.get("sdn")
     with pytest.raises(ValueError, match="inputs must be among"):
         validators.validator("other", "test_labels")
+
+
+def _raises(probabilities: np.ndarray) -> float:
+    raise ValueError("y_true has one class")
+
+
+def test_one_that_raises_is_left_out_and_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = validators.ValidatorEntry("falls", _raises, ("target_probabilities",))
+    monkeypatch.setitem(validators.base.registry._entries, "falls", entry)
+    monkeypatch.setitem(validators.base.registry._origins, "falls", "mine")
+    with pytest.warns(PluginWarning, match=r"'falls' of module 'mine' .*ValueError: y_true has one class") as told:
+        found = score_all(model(0.5))
+    assert len(told) == 1
+    assert set(found) == set(validators.names()) - {"falls"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score_all(model(0.5))
+
+
+def test_one_that_the_score_is_made_of_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = validators.ValidatorEntry("entropy", _raises, ("target_probabilities",))
+    monkeypatch.setitem(validators.base.registry._entries, "entropy", entry)
+    with pytest.raises(ValueError, match="one class"):
+        score_all(model(0.5))

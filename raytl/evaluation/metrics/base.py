@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from raytl.core.errors import UserError, cause
 from raytl.core.registry import Registry
 from raytl.evaluation.metrics.tables import check
 
@@ -84,13 +85,16 @@ class Metric:
         return float(self.values(probabilities, labels, weights[None])[0])
 
     def values(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The figure under each row of ``weights`` (b, n), as from :meth:`__call__`: (b,)."""
+        """The figure under each row of ``weights`` (b, n), as from :meth:`__call__`: (b,).
+
+        Raises UserError where a metric that is not built in raises, or gives other than a number for each row.
+        """
         check(probabilities, labels)
         weights = np.asarray(weights, dtype=np.float64)
         if weights.ndim != 2 or weights.shape[1] != len(labels) or not (weights >= 0).all():
             raise ValueError(f"weights {weights.shape} are not rows of {len(labels)} multiplicities of 0 or more")
         step = max(1, _CHUNK // len(labels))
-        parts = [self.function(probabilities, labels, weights[i : i + step]) for i in range(0, len(weights), step)]
+        parts = [_asked(self, probabilities, labels, weights[i : i + step]) for i in range(0, len(weights), step)]
         return np.concatenate([np.empty(0), *parts])
 
     def influence(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -152,6 +156,22 @@ class Metric:
         if math.isfinite(worst):
             return 1.0 - math.exp(-abs(value - worst))
         return (1.0 + math.tanh(self.oriented(value) / 2)) / 2
+
+
+def _asked(metric: Metric, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    owner = registry.brought_by(metric.name)
+    if owner is None:
+        return metric.function(probabilities, labels, weights)
+    try:
+        found = np.asarray(metric.function(probabilities, labels, weights), dtype=np.float64)
+    # Whatever somebody else's function may raise: the user can neither tell from a traceback nor mend it.
+    except Exception as error:
+        why = f"raised {type(error).__name__}: {cause(error)}"
+        raise UserError(f"metric '{metric.name}' of {owner} {why}; mend it, or take another --metric") from error
+    if found.shape != (len(weights),):
+        why = f"gave an array of shape {found.shape} for {len(weights)} rows of weights, and not a number for each"
+        raise UserError(f"metric '{metric.name}' of {owner} {why}; mend it, or take another --metric")
+    return found
 
 
 registry: Registry[Metric] = Registry("metric", "raytl.evaluation.metrics")

@@ -8,7 +8,10 @@ from enum import StrEnum
 
 import numpy as np
 
+from raytl.core.errors import cause
+from raytl.core.plugins import warn_left_out
 from raytl.core.registry import Registry
+from raytl.evaluation.selection import MADE_OF
 
 
 class Touch(StrEnum):
@@ -73,6 +76,8 @@ class ValidatorEntry:
 
 
 registry: Registry[ValidatorEntry] = Registry("validator", "raytl.evaluation.validators")
+_TOLD: set[str] = set()
+"""Validators of which this process has said that they raise."""
 
 
 def validator(name: str, *inputs: str, every_epoch: bool = False) -> Callable[[Score], Score]:
@@ -106,6 +111,28 @@ def score_all(outputs: Outputs, *, last: bool = True) -> dict[str, float]:
     """Every registered validator whose inputs are all there, by name.
 
     last: whether this is after the last epoch; before it only those that are worth computing every epoch.
+    One that raises is left out, and a warning says so once in this process; one that the selection score is made of
+    raises here, too.
     """
     entries = [entry for entry in map(get, names()) if last or entry.every_epoch]
-    return {entry.name: entry.score(outputs) for entry in entries if entry.applies(outputs)}
+    found: dict[str, float] = {}
+    for entry in entries:
+        if not entry.applies(outputs):
+            continue
+        try:
+            found[entry.name] = entry.score(outputs)
+        # Whatever somebody's function may raise: for a figure that decides nothing no trial is to fail.
+        except Exception as error:
+            if entry.name in MADE_OF:
+                raise
+            _tell(entry.name, error)
+    return found
+
+
+def _tell(name: str, error: Exception) -> None:
+    if name in _TOLD:
+        return
+    _TOLD.add(name)
+    owner = registry.brought_by(name)
+    whose = f" of {owner}" if owner is not None else ""
+    warn_left_out(f"validator '{name}'{whose} where it raises, as it did now ({type(error).__name__}: {cause(error)})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -9,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from raytl.core import stopping
-from raytl.core.errors import NotWrittenError, UserError
+from raytl.core.errors import NotWrittenError, UserError, cause
 from raytl.core.stopping import OutOfTimeError
 from raytl.search.jobs import EpochReport, JobKind, JobResult, LaneJob, times_forward, times_step
 from raytl.search.propose.features import forward_seconds, step_seconds
 from raytl.sources.checkpoint import checkpoint_files
 from raytl.training.arrays import NotHereError, TooLongError
-from raytl.training.devices import OUT_OF_MEMORY, out_of_memory
+from raytl.training.devices import OUT_OF_MEMORY, gpu_fault, out_of_memory
 from raytl.training.distributed import Group
 from raytl.training.loop import ACCUMULATION, run_trial
 from raytl.training.pretrain import is_hurried
@@ -24,6 +25,7 @@ from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace
 
 Send = Callable[[dict[str, Any]], None]
+_LOG = logging.getLogger(__name__)
 OVERTIME_S = 5.0
 """Seconds that a head may be solved for beyond its time: of a few hundred images it is there sooner."""
 
@@ -32,7 +34,9 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
     """Do one job; together with the other workers where there is a ``group``.
 
     What is wrong with the strategy or the data is an answer (``reason``), not an exception: a trial that fails must not
-    cost Tune the lane.
+    cost Tune the lane, nor a search that begins in its own process all of it. So is whatever a loss or a metric of
+    one's own raises, with its traceback in the log. Raised is what says something of the process: that its GPU failed,
+    or in a group that another worker may be gone.
     """
     started, group = time.perf_counter(), group or Group()
     result = JobResult(device=workspace.device.type)
@@ -59,10 +63,15 @@ def do_job(workspace: Workspace, job: LaneJob, send: Send, group: Group | None =
         result.absent = True
     except (TrialError, UserError) as error:
         result.reason = str(error)
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
+    # Whatever somebody else's component may raise: it would come again in any lane, and others need not use it.
+    except Exception as error:
+        if isinstance(error, RuntimeError | MemoryError) and out_of_memory(error):
+            result.reason = f"{OUT_OF_MEMORY}: {cause(error)}"
+        elif gpu_fault(error) is not None or (group.size > 1 and isinstance(error, RuntimeError)):
             raise
-        result.reason = f"{OUT_OF_MEMORY}: {str(error).splitlines()[0]}"
+        else:
+            _LOG.error("a job failed: %s", job.to_json(), exc_info=True)
+            result.reason = f"{type(error).__name__}: {cause(error)}"
     result.seconds = result.seconds or time.perf_counter() - started
     return result
 

@@ -39,8 +39,8 @@ MEETING_S = 30.0
 """How long a worker whose trial failed waits for the others to say the same; they fail at about the same moment."""
 
 
-class _StoppedError(Exception):
-    """The trial is not to go on; raised on all ranks alike."""
+class _StoppedError(BaseException):
+    """The trial is not to go on; raised on all ranks alike. No Exception: nothing went wrong with it."""
 
 
 @contextmanager

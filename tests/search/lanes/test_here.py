@@ -15,7 +15,10 @@ import torch
 from tiny import MODEL, PRETRAINED, SIDE, STAGES, data, shapes, workspace
 from torch import Tensor
 
+from raytl import adaptation
+from raytl.adaptation.base import AdaptationConfig, AdaptationEntry, AdaptationLoss, Views
 from raytl.core.hashing import hash_tensors
+from raytl.evaluation import metrics
 from raytl.search.jobs import JobKind, LaneJob
 from raytl.search.lanes import cluster, here, work
 from raytl.search.lanes.cluster import lanes_here
@@ -27,8 +30,11 @@ from raytl.search.planning import SearchSettings, make_plan, make_workspace_sett
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
+from raytl.sources.architectures import base as architectures
 from raytl.sources.checkpoint import load_checkpoint
+from raytl.sources.staging import Stages
 from raytl.training import Strategy, arrays, pools
+from raytl.training.distributed import Group
 from raytl.training.workspace import Workspace
 
 LANES = Lanes(2, 1.0, 0.0)
@@ -123,6 +129,59 @@ class TestBeginning:
         with pytest.raises(KeyboardInterrupt), Beginning(plan, workspace):
             raise KeyboardInterrupt
         assert not [thread for thread in threading.enumerate() if thread.name == "raytl-beginning"]
+
+
+class Falls(AdaptationLoss):
+    def forward(self, source: Views | None, target: Views, progress: float) -> Tensor:
+        raise KeyError("no such layer")
+
+
+class TestWhatSomebodysOwnComponentRaises:
+    """Costs the job, as in a lane, and not the search."""
+
+    def test_a_metric(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def falls(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+            raise ValueError("y_true has one class")
+
+        monkeypatch.setitem(metrics.base.registry._entries, "mine", metrics.Metric("mine", "mine", falls))
+        monkeypatch.setitem(metrics.base.registry._origins, "mine", "kit")
+        file = tmp_path / "space.yaml"
+        file.write_text(f"image_size: {SIDE}\nspace:\n  source_model: ['{MODEL}', 'plain:gradients']\n")
+        bound, settings = BoundSpace(load_space(str(file)), data(8)), SearchSettings(metric="mine")
+        own = Workspace(bound.data, make_workspace_settings(bound.data, bound.space, settings, LANES), tmp_path)
+        plan = make_plan(bound, settings, own, LANES, tmp_path, Heard(), test_images=0, started=0.0)
+        with Beginning(plan, own) as beginning:
+            beginning._thread.join()
+            beginning.finish()
+        assert {record.status for record in plan.records} == {TrialStatus.FAILED}
+        assert "metric 'mine' of module 'kit' raised ValueError" in (plan.records[0].reason or "")
+
+    def test_a_loss(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        entry = AdaptationEntry("falls", Falls, AdaptationConfig, frozenset())
+        monkeypatch.setitem(adaptation.base.registry._entries, "falls", entry)
+        own = workspace(tmp_path, data())
+        job = LaneJob(0, JobKind.SEARCH, Strategy(MODEL, adaptation="falls").to_dict(), 0)
+        assert do_job(own, job, lambda message: None).reason == "KeyError: 'no such layer'"
+        on_all = refit_on_all(own, Strategy(MODEL, adaptation="falls").to_dict(), shapes(2, 5), tmp_path / "on-all")
+        assert on_all == "KeyError: 'no such layer'"
+
+    @pytest.mark.parametrize("group", [Group(), Group(0, 2)])
+    @pytest.mark.parametrize("error", [ValueError("too deep"), RuntimeError("connection closed by peer")])
+    def test_an_architecture_where_it_says_nothing_of_other_workers(
+        self, group: Group, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def body(channels: int) -> tuple[Stages, int]:
+            raise error
+
+        monkeypatch.setitem(architectures.registry._entries, "falls", architectures.Architecture(body, SIDE, SIDE))
+        job = LaneJob(0, JobKind.PRETRAIN, {}, None, source_model="scratch:falls")
+        own = workspace(tmp_path, data())
+        if group.size > 1 and isinstance(error, RuntimeError):
+            with pytest.raises(RuntimeError, match="closed"):
+                do_job(own, job, lambda message: None, group)
+        else:
+            reason = do_job(own, job, lambda message: None, group).reason
+            assert reason == f"{type(error).__name__}: {error}"
 
 
 class TestStopped:
