@@ -72,8 +72,14 @@ class TrainingData:
 
     @property
     def joinable(self) -> tuple[str, ...]:
-        """Source domains whose label names are all among the task's, so that they can join the training."""
-        return tuple(name for name, domain in self.source_domains.items() if set(domain.classes) <= set(self.classes))
+        """Source domains whose label names are all among the task's, so that they can join the training.
+
+        By name: samplers draw by place, and samples are spread over them in turn, so that the order in which they were
+        given would decide what is tried and what it is scored on.
+        """
+        return tuple(
+            name for name, domain in sorted(self.source_domains.items()) if set(domain.classes) <= set(self.classes)
+        )
 
     @property
     def can_score(self) -> bool:

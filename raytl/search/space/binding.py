@@ -80,7 +80,7 @@ class BoundSpace:
     # --- what applies -----------------------------------------------------------------------------------------------
 
     def _expand_models(self) -> list[str]:
-        domains = self.data.source_domains
+        domains = sorted(self.data.source_domains)  # in this order, whatever that of the options: it is drawn by place
         models: list[str] = []
         for uri in self._options("source_model"):
             pretraining = parse_pretrain(str(uri))

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import MODEL, PRETRAINED, STAGES, data, shapes
+from tiny import MODEL, PRETRAINED, STAGES, data, shapes, workspace
 
 from raytl.adaptation.mcc import MccConfig
 from raytl.adaptation.moments import LEAST_SEEN
 from raytl.judging.verdict import USUAL, lacks
 from raytl.search.jobs import Survey
 from raytl.search.propose.recipes import Recipes
+from raytl.search.propose.sampler import TpeSampler
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.tasks import TrainingData
 from raytl.training import Strategy
+from raytl.training.roles import PROBE_SAMPLE, held_out_for
 
 OTHER = f"pretrain:other/{MODEL}"
 DARK = f"pretrain:dark/{MODEL}"
@@ -240,6 +242,29 @@ class TestOrderOfOptions:
         for models in itertools.permutations((DARK, OTHER, MODEL)):
             found = recipes(tmp_path, held, *models).joined(Survey(("bright",)), order)
             assert [(s.source_domain, s.source_model) for s in found] == [("bright", DARK)]
+
+    def test_nor_what_is_proposed(self, tmp_path: Path) -> None:
+        proposed = []
+        for names in (("dark", "bright", "other"), ("other", "bright", "dark")):
+            sampler = TpeSampler(bind(tmp_path, self.held(names)), 0)
+            asked = []
+            for _ in range(12):
+                handle, strategy = sampler.ask()
+                asked.append(strategy)
+                sampler.tell(handle, score=int(strategy.key[:6], 16) % 97 / 97)
+            proposed.append(asked)
+        assert proposed[0] == proposed[1]
+
+    def test_nor_which_images_a_head_without_labels_is_scored_on(self, tmp_path: Path) -> None:
+        domains = {name: shapes(160, seed, name=name) for seed, name in enumerate(("bright", "dark"))}
+        head = Strategy("plain:gradients", cut=1, head="logistic", source_domain="bright")
+        seen = []
+        for names in (("bright", "dark"), ("dark", "bright")):
+            held = replace(data(target=None), source_domains={name: domains[name] for name in names})
+            images = held_out_for(workspace(tmp_path, held, folds=(0, 0)), head)
+            assert images is not None and len(images) == PROBE_SAMPLE  # of 144 that are held out
+            seen.append([item.name for item in images.items])
+        assert seen[0] == seen[1]
 
 
 class TestJoined:
