@@ -76,8 +76,7 @@ def show_runs(output: Output, storage: str | None) -> None:
     table = Table(*HEADINGS, *(["tags"] if tagged else []), box=None)
     for run in found:
         started = f"{run.started:%Y-%m-%d %H:%M}" if run.started else ""
-        # A run may be from where there are metrics that are not here: it is no reason to list none.
-        share = run.metric in metrics.names() and metrics.get(run.metric).share
+        share = run.metric is not None and metrics.recorded(run.metric).share
         figures = (wording.score(run.score), wording.value(run.test, share=share))
         table.add_row(Text(run.name), started, run.status, str(run.trials or ""), *figures, Text(", ".join(run.tags)))
     output.say(table if found else f"no runs in {store.shown} yet; begin with: raytl search --target PATH")
@@ -93,7 +92,7 @@ def show_comparison(output: Output, found: Comparison) -> None:
             table.add_row(Text(f"{kind}: {name}"), Text(_short(a)), Text(_short(b)))
     output.say(table if table.row_count else "nothing was different about them: settings, space, data, versions")
     output.say("")
-    judged_by = [metrics.get(str(name)) for name in found.results["metric"]]
+    judged_by = [metrics.recorded(str(name)) for name in found.results["metric"]]
     figures = Table("", *names, box=None)
     for name, (a, b) in found.results.items():
         told = [_figure(name, value, share=m.share) for value, m in zip((a, b), judged_by, strict=True)]

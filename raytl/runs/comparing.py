@@ -121,13 +121,18 @@ def _results(run: Run, summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gain(a: Run, b: Run, summaries: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, float] | None:
-    """Only where both were tested on the same images, by the same metric. Images of one group count as one."""
+    """Only where both were tested on the same images, by the same metric, if it is installed here.
+
+    Images of one group count as one.
+    """
     known = a.settings.get("test_fingerprint")
     same_images = known is not None and known == b.settings.get("test_fingerprint") and a.classes == b.classes
     if not same_images or summaries[0]["metric"] != summaries[1]["metric"]:
         return None
     first, second = a.predictions(), b.predictions()
     if first is None or second is None or not np.array_equal(first["label"], second["label"]):
+        return None
+    if summaries[0]["metric"] not in metrics.names():
         return None
     metric, positive = metrics.get(str(summaries[0]["metric"])), summaries[0]["positive"]
     if positive != summaries[1]["positive"]:

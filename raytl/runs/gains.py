@@ -19,7 +19,7 @@ CLASSICAL = {"linear-probe": "logistic regression on frozen features", "pixels":
 
 def metric_of(summary: dict[str, Any]) -> metrics.Metric:
     """What a run's figures are in; its title says which class is to be found, where it is of one of two."""
-    metric, positive = metrics.get(str(summary.get("metric") or "accuracy")), summary.get("positive")
+    metric, positive = metrics.recorded(str(summary.get("metric") or "accuracy")), summary.get("positive")
     return replace(metric, title=f"{metric.title} of '{positive}'") if positive else metric
 
 

@@ -21,7 +21,7 @@ def render_leaderboard(run: Run, rows: int = 12, width: int = 80) -> Table:
     know it.
     """
     board = run.leaderboard()
-    share = metrics.get(run.metric).share
+    share = metrics.recorded(run.metric).share
     told = so_many(len(board), "strategy", "strategies")
     told += f", the first {rows} and the baselines" if len(board) > rows else ""
     table = Table(

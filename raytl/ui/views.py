@@ -57,7 +57,7 @@ def show(run: Run, price: float | None = None) -> dict[str, Any]:
     price: of an hour of all its machines, None where nobody said.
     """
     summary, records = run.summary(), run.records()
-    share = metrics.get(str(summary["metric"])).share
+    share = metrics.recorded(str(summary["metric"])).share
     search, space = run.settings.get("search", {}), run.settings.get("space_settings", {})
     asked = asked_of(run.place) if run.status == "running" else None
     return dict(

@@ -201,3 +201,18 @@ class TestOddNames:
     def test_what_is_left_of_a_removal_cut_short_is_no_run(self, raytl, runs, tmp_path):
         (tmp_path / "raytl-runs" / "first").rename(tmp_path / "raytl-runs" / ".first.deleted")
         assert [run["name"] for run in raytl("runs", "list", "--json").document["runs"]] == ["second"]
+
+
+def test_runs_by_a_metric_that_is_not_here_are_shown(raytl, tmp_path):
+    """As from a machine that has a package of somebody's own."""
+    for name in ("first", "second"):
+        with RunStore(tmp_path / "raytl-runs").create(name, SETTINGS | {"metric": "own-figure"}) as writer:
+            outcome = outcome_of(play(writer, 4))
+            outcome.metric = "own-figure"
+            writer.finish(outcome)
+    shown = raytl("runs", "show", "first")
+    assert shown.code == 0, shown.err
+    assert "own-figure" in shown.out
+    compared = raytl("runs", "compare", "first", "second")
+    assert compared.code == 0, compared.err
+    assert "own-figure" in compared.out and "same test images" not in compared.out

@@ -188,3 +188,10 @@ def test_what_a_metric_of_ones_own_does_wrong_is_told_in_a_sentence(
     p, y = outputs(0, 6, 2)
     with pytest.raises(UserError, match=f"^metric 'mine' of module 'kit.figures' .*{told}"):
         mine.values(p, y, np.ones((2, 6)))
+
+
+def test_figures_of_a_metric_that_is_not_here_are_told_by_its_name() -> None:
+    gone = metrics.recorded("mine")
+    assert (gone.title, gone.share, metrics.recorded("auroc")) == ("mine", False, metrics.get("auroc"))
+    with pytest.raises(UserError, match="unknown metric 'mine'"):
+        gone(*outputs(0, 6, 2))

@@ -60,6 +60,15 @@ class TestWhatIsShown:
         assert any("Transfer helped" in sentence for sentence in run["sentences"])
         assert run["command"] is None
 
+    def test_a_run_by_a_metric_that_is_not_here(self, page: TestClient, storage: Path, example: Any) -> None:
+        with RunStore(storage).create("own", example.SETTINGS | {"metric": "own-figure"}) as writer:
+            outcome = example.outcome_of(example.play(writer, 4))
+            outcome.metric = "own-figure"
+            writer.finish(outcome)
+        shown = page.get("/api/runs/own").json()
+        assert (shown["metric"], shown["status"]) == ("own-figure", "finished")
+        assert "own-figure" in " ".join(shown["sentences"])
+
     def test_a_run_that_ended_is_read_once(
         self, page: TestClient, storage: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

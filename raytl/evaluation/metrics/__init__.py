@@ -1,6 +1,6 @@
 """Metrics: what a classifier's probabilities are worth against true labels, one file each, found by name."""
 
-from raytl.evaluation.metrics.base import SKEWED, Metric, get, metric, names, rarer, usual_metric
+from raytl.evaluation.metrics.base import SKEWED, Metric, get, metric, names, rarer, recorded, usual_metric
 from raytl.evaluation.metrics.tables import confusion, correctness, log_losses
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "metric",
     "names",
     "rarer",
+    "recorded",
     "usual_metric",
 ]

@@ -236,6 +236,17 @@ def get(name: str) -> Metric:
     return registry.get(name)
 
 
+def recorded(name: str) -> Metric:
+    """The metric that figures were recorded by; one that is not here can be told of by its name, and not be taken."""
+    if name in names():
+        return get(name)
+
+    def not_here(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return get(name).function(probabilities, labels, weights)  # raises: it is unknown
+
+    return Metric(name, name, not_here, share=False, limits=(-math.inf, math.inf))
+
+
 def usual_metric(counts: Collection[int]) -> str:
     """The metric to go by where the user names none, from the number of images of each class.
 
