@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,15 +41,19 @@ def against_blind(
     better than that. By macro F1 it is about the worst there is, for all classes but one have none; and of few images
     average precision is higher for whatever puts them in some order than for what has them all alike.
 
+    Where one answer for all has no figure (Matthews' correlation), they are held against the model's own at random.
+
     None where the comparison tells nothing.
     """
     counts = np.bincount(labels, minlength=said.shape[1])
     alike = np.tile(counts / counts.sum(), (len(labels), 1))
+    worth = metric(alike, labels)
+    if not math.isfinite(worth):
+        return _against_deals(metric, said, labels, groups)
     compared = paired_metric_interval(metric, said, alike, labels, groups)
     if not compared.tells:  # of one class alone a metric of ranking says nothing
         return None
-    worth = metric(alike, labels)
-    deals = np.array([metric.oriented(value) for value in _dealt(metric, said, labels, groups)])
+    deals = np.array([metric.oriented(metric(dealt, labels)) for dealt in _dealt(said, labels, groups)])
     better = float(deals.mean()) - metric.oriented(worth)
     if better > _NOISE * float(deals.std(ddof=1)) / math.sqrt(len(deals)) + 1e-9:
         return Blind(compared.less(better), None)
@@ -60,8 +65,19 @@ def against_blind(
     return Blind(compared, int(counts.argmax()))
 
 
-def _dealt(metric: Metric, said: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> list[float]:
-    """The metric of the answers dealt out at random, once for each deal.
+def _against_deals(metric: Metric, said: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> Blind | None:
+    """The model against the mean of its answers dealt out at random, as sure as against the deal next to that mean."""
+    deals = list(_dealt(said, labels, groups))
+    worth = np.array([metric.oriented(metric(dealt, labels)) for dealt in deals])
+    if not np.isfinite(worth).all():
+        return None
+    usual = int(np.abs(worth - worth.mean()).argmin())
+    compared = paired_metric_interval(metric, said, deals[usual], labels, groups)
+    return Blind(compared.less(float(worth.mean() - worth[usual])), None) if compared.tells else None
+
+
+def _dealt(said: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> Iterator[np.ndarray]:
+    """The answers dealt out at random, (n, k), several times.
 
     Images of one group are dealt answers of one group, as far as the groups are as large: ten copies of an image, which
     all get the same answer, are no ten images.
@@ -69,8 +85,7 @@ def _dealt(metric: Metric, said: np.ndarray, labels: np.ndarray, groups: np.ndar
     rng = np.random.default_rng(0)
     codes = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
     together = np.argsort(codes, kind="stable")
-    found = []
     for _ in range(int(np.clip(_CELLS // said.size, _LEAST_DEALS, _DEALS))):
-        shuffled = np.argsort(rng.permutation(int(codes.max()) + 1)[codes], kind="stable")
-        found.append(metric(said[shuffled], labels[together]))
-    return found
+        dealt = np.empty_like(said)
+        dealt[together] = said[np.argsort(rng.permutation(int(codes.max()) + 1)[codes], kind="stable")]
+        yield dealt

@@ -103,7 +103,8 @@ def choose(
 
     The final is held among the contestants with the most validated items, on exactly these items (where different
     items are as many, those that most contestants have): who was tried on fewer was left behind by the race, or not
-    confirmed. The metric decides. Those that trail the best by no more than one standard error of the paired
+    confirmed. The metric decides; where it is undefined for some of them, they are the worst, and where for all, log
+    loss decides. Those that trail the best by no more than one standard error of the paired
     difference over items or groups (Breiman et al., 1984) are tied with it. Among the tied, in this order:
 
     1. log loss, after each contestant's own best temperature, sets aside those worse than the best in it by more than
@@ -140,6 +141,8 @@ def choose(
         better = _choose(usual, items, labels, metric, groups, apart=apart)
         y, g = labels[items], None if groups is None else groups[items]
         mine, rival = by_key[found.key].probabilities[items], by_key[better.key].probabilities[items]
+        if _worth(metric, rival, y) == -math.inf < _worth(metric, mine, y):
+            break
         gap = paired_metric_interval(metric, mine, rival, y, g)
         if gap.value > ONE_IN_TWENTY * gap.standard_error:
             break
@@ -166,7 +169,7 @@ def _choose(
     rows = {one.key: one.probabilities[items] for one in ordered}
     ranked = _ranked(ordered, rows, y, metric)
     decisive = "metric"
-    if not ranked:  # one class only, say: the metric cannot be had, log loss can
+    if not ranked:  # one class only, say: the metric cannot be had of any, log loss can
         metric, decisive = metrics.get("log-loss"), "log-loss"
         ranked = _ranked(ordered, rows, y, metric)
     best = ranked[0]
@@ -225,11 +228,17 @@ def _final(contestants: Sequence[Contestant]) -> tuple[list[Contestant], np.ndar
 def _ranked(
     final: Sequence[Contestant], rows: dict[str, np.ndarray], labels: np.ndarray, metric: Metric
 ) -> list[Contestant]:
-    """Best first; equal ones by name. Empty where the metric is undefined."""
-    scores = {one.key: metric.oriented(metric(rows[one.key], labels)) for one in final}
-    if not all(math.isfinite(score) for score in scores.values()):
+    """Best first; equal ones by name. Empty where the metric is undefined for all."""
+    scores = {one.key: _worth(metric, rows[one.key], labels) for one in final}
+    if max(scores.values()) == -math.inf:
         return []
     return sorted(final, key=lambda one: (-scores[one.key], one.key))
+
+
+def _worth(metric: Metric, probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The metric, higher is better. Where others have a figure and one has none, that is worse than any figure."""
+    value = metric.oriented(metric(probabilities, labels))
+    return value if math.isfinite(value) else -math.inf
 
 
 def _ties(gap: Comparison, errors: float = 1.0) -> bool:

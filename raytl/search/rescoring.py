@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from raytl.evaluation import selection
@@ -63,7 +62,9 @@ def _anew(
     """The scores by one look's metrics; None of versions that told too little, or of a fold that there is no more."""
     if "target-metric" not in told or record.fold >= len(workspace.folds):
         return None
-    images = len(record.validated) or len(workspace.folds[record.fold][1])
-    value = told["target-metric"]
-    share = 0.5 if math.isnan(value) else workspace.metric.goodness(value)  # as Validation has it
-    return selection.scores_again(told, share, images, log_loss)
+    assert workspace.data.target is not None
+    labels = workspace.data.target.labels[
+        record.validated if len(record.validated) else workspace.folds[record.fold][1]
+    ]
+    share = workspace.metric.share_of_best(told["target-metric"], labels, len(workspace.data.classes))
+    return selection.scores_again(told, share, len(labels), log_loss)

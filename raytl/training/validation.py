@@ -85,8 +85,7 @@ class Validation:
         if target is not None and labels is not None:
             value = self._metric(target, labels)
             found["target-metric"] = value
-            # A class alone in the fold tells no metric of ranking anything; the middle is what such a fold says.
-            share = 0.5 if np.isnan(value) else self._metric.goodness(value)
+            share = self._metric.share_of_best(value, labels, self._classes)
             # Else it would be the largest class that decides between those that tie in a mean over the classes.
             loss = float(BALANCED_LOG_LOSS(target, labels)) if self._metric.by_class else None
         unlabelled = outputs.unlabelled_probabilities

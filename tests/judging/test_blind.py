@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matthews import MATTHEWS
 
 from raytl.evaluation import metrics
 from raytl.judging.blind import against_blind
@@ -65,3 +66,13 @@ def test_all_classes_are_no_few_however_few_images_they_were_seen_on() -> None:
         assert few_for_all(np.bincount(right, minlength=classes) / images) == ()
     two = np.bincount([3] * 12 + [5] * 8, minlength=102) / 20
     assert few_for_all(two) == (3, 5)
+
+
+def test_where_one_answer_has_no_figure_it_is_held_against_its_own_at_random() -> None:
+    rng, labels = np.random.default_rng(3), np.repeat([0, 1], [60, 20])
+    knows = against_blind(MATTHEWS, 0.5 * guesses(rng, labels) + 0.5 * np.eye(2)[labels], labels)
+    assert knows is not None and knows.answer is None
+    assert knows.comparison.low > 0.3
+    found = [against_blind(MATTHEWS, guesses(rng, labels), labels) for _ in range(40)]
+    assert np.mean([one is not None and one.comparison.low > 0 for one in found]) <= 0.05
+    assert against_blind(MATTHEWS, np.tile([0.9, 0.1], (80, 1)), labels) is None

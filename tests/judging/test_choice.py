@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matthews import MATTHEWS
 from scipy.stats import norm
 
 from raytl.evaluation import metrics, paired_metric_interval
@@ -284,3 +285,27 @@ def test_only_common_items_separate() -> None:
     half = rows(np.zeros(100, dtype=bool), Y)
     half[3:] = np.nan
     assert not separates(contestant("a", half), contestant("b", rows(MOST, Y)), Y, ACCURACY)
+
+
+class TestWhereTheMetricIsUndefined:
+    """One answer for all images has no correlation with the truth: it is no better than any that has one."""
+
+    Y = np.repeat([0, 1], [20, 4])
+    SAYS_SOMETHING = rows(np.arange(24) % 4 > 0, Y, sure=0.6)
+    SAYS_ONE_THING = np.tile([0.9, 0.1], (24, 1))
+
+    def test_for_one_of_them_it_is_the_worst(self) -> None:
+        knows = contestant("knows", self.SAYS_SOMETHING, cost=9.0)
+        constant = contestant("constant", self.SAYS_ONE_THING, unlabelled=1.0, frozen=1.0)
+        assert MATTHEWS(knows.probabilities, self.Y) > 0.2
+        choice = choose([constant, knows], self.Y, MATTHEWS)
+        assert (choice.key, choice.tied, choice.grounds) == ("knows", ("knows",), "metric")
+
+    def test_nothing_yields_to_it(self) -> None:
+        knows = replace(contestant("knows", self.SAYS_SOMETHING), yields_to=frozenset({"constant"}))
+        assert choose([contestant("constant", self.SAYS_ONE_THING), knows], self.Y, MATTHEWS).key == "knows"
+
+    def test_for_all_of_them_log_loss_decides(self) -> None:
+        poor = contestant("poor", np.tile([0.1, 0.9], (24, 1)), frozen=1.0)
+        choice = choose([poor, contestant("common", self.SAYS_ONE_THING)], self.Y, MATTHEWS)
+        assert (choice.key, choice.grounds) == ("common", "log-loss")

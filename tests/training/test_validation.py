@@ -56,3 +56,21 @@ def test_ties_in_a_mean_over_the_classes_are_told_apart_by_one() -> None:
             found[name, which] = validation._scored(outputs, last=True).metrics["labelled"]
     assert found["accuracy", "rare"] > found["accuracy", "common"]
     assert found["balanced-accuracy", "rare"] < found["balanced-accuracy", "common"]
+
+
+def test_who_has_no_figure_where_others_have_one_scores_least() -> None:
+    def precision(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+        named = w * (p.argmax(1) == 1)
+        return np.asarray(metrics.base.ratio(named @ (y == 1), named.sum(axis=1)))
+
+    found = {}
+    for truth in (TRUTH, np.zeros(40, int)):
+        for name, said in {"poor": np.arange(40) // 20, "none": np.zeros(40, int)}.items():
+            validation = Validation(
+                None, Roles(), 2, metric=Metric("precision", "precision", precision), frequencies=(),  # type: ignore[arg-type]
+                recalibrates=False,
+            )  # fmt: skip
+            outputs = validators.Outputs(target_probabilities=np.eye(2)[said] * 0.02 + 0.49, target_labels=truth)
+            found[name, truth.any()] = validation._scored(outputs, last=True).metrics["labelled"]
+    assert found["none", True] < found["poor", True]
+    assert found["none", False] == pytest.approx(0.5, abs=0.1)  # nobody who is right has a figure

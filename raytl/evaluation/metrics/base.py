@@ -157,6 +157,16 @@ class Metric:
             return 1.0 - math.exp(-abs(value - worst))
         return (1.0 + math.tanh(self.oriented(value) / 2)) / 2
 
+    def share_of_best(self, value: float, labels: np.ndarray, classes: int) -> float:
+        """:meth:`goodness` of a ``value`` on items with these labels (n,), where it is undefined too.
+
+        One class alone tells no metric of ranking anything, whoever is asked: the middle. Where the right answers have
+        a figure and a model has none, as one that says the same of everything, it is the worst.
+        """
+        if not math.isnan(value):
+            return self.goodness(value)
+        return 0.5 if math.isnan(self(np.eye(classes)[labels], labels)) else 0.0
+
 
 def _asked(metric: Metric, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     owner = registry.brought_by(metric.name)
