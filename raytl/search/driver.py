@@ -104,7 +104,8 @@ def search(
         rescore(earlier, workspace)
         plan.restore(earlier)
         if settings.metric is None and metric.name != "accuracy":
-            why = f"one class has at least {metrics.SKEWED} times the images of another"
+            where = " of a source domain" if data.target is None else ""
+            why = f"one class{where} has at least {metrics.SKEWED} times the images of another"
             listener.on_phase("metric", f"judging by {metric.title}, for {why}")
         if not bound.can_train and (settings.trials or data.can_score):
             listener.on_phase("metric", _nothing_trained(data, settings))

@@ -24,6 +24,7 @@ from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import SearchSpace
+from raytl.search.space.usual import usual_metric
 from raytl.tasks import TrainingData, splits
 from raytl.training.pretrain import is_pretrained, parse_pretrain
 from raytl.training.strategy import Strategy
@@ -49,7 +50,7 @@ class SearchSettings:
     workers_per_trial: processes that train one trial together. patience: trials without a better one after which to
     stop. min_gain: stop when another trial is expected to raise the best score by less. cost_aware: prefer strategies
     that promise more per second. metric: what is meant by good (:mod:`raytl.evaluation.metrics`); None for accuracy, or
-    balanced accuracy where classes are skewed.
+    balanced accuracy where classes are skewed (:func:`raytl.search.space.usual.usual_metric`).
     at: the operating point asked for, such as ``recall=0.95``. ship: the model that was ``tested``, or one trained on
     ``all`` labels, the test's included, after that was opened. address: of a Ray cluster, None for this machine.
     pretrain_s: seconds that pretraining a source model may take, None for a tenth of the time budget; a search that
@@ -82,8 +83,14 @@ class SearchSettings:
 
 def check_goal(data: TrainingData, settings: SearchSettings) -> None:
     """Raise UserError where the operating point that is asked for is none, or the task has none."""
-    if settings.at is not None:
-        parse_goal(settings.at).check(data.classes)
+    if settings.at is None:
+        return
+    parse_goal(settings.at).check(data.classes)
+    if data.target is None:
+        raise UserError(
+            "--at needs labelled images of the target, on which its threshold is found, and this task has none: give "
+            "some with --target, or leave --at out"
+        )
 
 
 def make_workspace_settings(
@@ -110,11 +117,6 @@ def make_workspace_settings(
 def chosen_metric(data: TrainingData, settings: SearchSettings) -> str:
     """Name of the metric that a search goes by. Raises UserError for one that there is not."""
     return metrics.get(settings.metric).name if settings.metric else usual_metric(data)
-
-
-def usual_metric(data: TrainingData) -> str:
-    """The metric where the user names none."""
-    return "accuracy" if data.target is None else metrics.usual_metric(list(data.target.counts().values()))
 
 
 def most_trials(usual: int, trials: int | None, time_budget_s: float | None) -> int:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import MODEL, SIDE, data
+from tiny import MODEL, SIDE, data, shapes
 
 from raytl.core.errors import UserError
 from raytl.evaluation.selection import LOG_LOSS_CAP, SPREAD
 from raytl.search.driver import TIME, search
-from raytl.search.planning import SearchSettings
+from raytl.search.planning import SearchSettings, check_goal
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
+from raytl.tasks import TrainingData
 from raytl.training import Strategy
 
 
@@ -60,3 +62,11 @@ def test_trials_that_an_earlier_version_scored_are_on_todays_scale_before_they_c
     with pytest.raises(ToldError) as raised:
         search(bound, None, SearchSettings(), tmp_path, Ended(), earlier=[earlier])
     assert raised.value.args == (0.5 - SPREAD / 3 / LOG_LOSS_CAP,)
+
+
+def test_an_operating_point_without_target_labels_is_refused_before_the_search() -> None:
+    two = ("bar", "disc")
+    held = TrainingData("x", two, None, shapes(4, 2).without_labels(), {"a": shapes(4, 1, classes=two)}, channels=1)
+    with pytest.raises(UserError, match=r"--at needs labelled images of the target.*--target"):
+        check_goal(held, SearchSettings(at="recall=0.9"))
+    check_goal(replace(held, target=shapes(4, 3, classes=two)), SearchSettings(at="recall=0.9"))

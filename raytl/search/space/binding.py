@@ -9,13 +9,13 @@ from typing import Any
 from raytl import adaptation, sources
 from raytl.core.dimensions import Choice, Int
 from raytl.core.errors import UserError, nearest
-from raytl.evaluation import metrics
 from raytl.finetuning import augmentation
 from raytl.search.space import sizes
 from raytl.search.space.allowed import NotAllowedError, check_licence
 from raytl.search.space.choices import Suggester, choose, sample
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
 from raytl.search.space.drawn import judge_drawn
+from raytl.search.space.usual import usual_metric
 from raytl.sources import SourceInfo, WeightsMissingError, is_untrained
 from raytl.sources.heads import NEAR
 from raytl.sources.uris import is_published
@@ -182,11 +182,7 @@ class BoundSpace:
     @cached_property
     def skewed(self) -> bool:
         """Whether the classes are so unlike in size that it may matter how much each of them counts."""
-        images = [self.data.target] if self.data.target is not None else []
-        images = images or [
-            self.data.source_domains[name].with_classes(self.data.classes) for name in self.data.joinable
-        ]
-        return any(metrics.usual_metric(list(known.counts().values())) != "accuracy" for known in images)
+        return usual_metric(self.data) != "accuracy"
 
     def set_aside(self, domains: Collection[str]) -> None:
         """Leave out domains whose labels turned out to be wrong, before a strategy was suggested.

@@ -11,7 +11,7 @@ import optuna
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import MODEL, PRETRAINED, data
+from tiny import MODEL, PRETRAINED, data, shapes
 from torchvision import models
 
 from raytl import adaptation
@@ -23,7 +23,8 @@ from raytl.search.space.binding import BoundSpace
 from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import load_space
 from raytl.search.space.files import shipped_spaces
-from raytl.tasks import TrainingData
+from raytl.search.space.usual import usual_metric
+from raytl.tasks import LabelledImages, TrainingData
 from raytl.tasks.task import Role
 from raytl.training import Strategy
 
@@ -500,3 +501,29 @@ def test_what_was_taken_for_granted_of_weights_is_said(tmp_path: Path) -> None:
     problems = bind(tmp_path, f"space: {{source_model: ['{uri}']}}", data()).problems
     told = [problem.message for problem in problems if problem.where == uri]
     assert told[0] == "left out of its weights, as no part of the network: projection_head.0"
+
+
+class TestSkewed:
+    """What figures go by where nobody says, and how heads are trained, is one decision."""
+
+    @staticmethod
+    def domain(*counts: int) -> LabelledImages:
+        whole = shapes(max(counts), 3)
+        return whole.subset(np.concatenate([np.flatnonzero(whole.labels == k)[:n] for k, n in enumerate(counts)]))
+
+    @pytest.mark.parametrize("target", [None, 6])
+    @pytest.mark.parametrize(("counts", "skewed"), [((30, 3, 3), True), ((8, 6, 7), False)])
+    def test_without_target_labels_the_domains_that_may_join_tell(
+        self, target: int | None, counts: tuple[int, ...], skewed: bool, tmp_path: Path
+    ) -> None:
+        held = replace(data(target=target), source_domains={"a": self.domain(*counts)})
+        space = bind(tmp_path, FULL, held, "source_model=scratch:cnn-small")
+        balanced = skewed and target is None
+        assert space.skewed == balanced
+        assert usual_metric(held) == ("balanced-accuracy" if balanced else "accuracy")
+        assert (recipes(space)[0].class_weights == "balanced") == balanced
+
+    def test_by_the_classes_that_they_have(self) -> None:
+        """That a domain lacks one of the task's says nothing of how skewed the others are."""
+        held = replace(data(target=None), source_domains={"a": self.domain(8, 6, 0)})
+        assert usual_metric(held) == "accuracy"
