@@ -4,12 +4,15 @@
     python benchmarks/judgement.py --only 'digits-.*' --labels 5 --seeds 3 --budget 60
 
 chosen      worth of the run's model on hundreds of images that the search never saw: accuracy, or balanced accuracy
-            where the run says that it chose by that
+            where the run says that it chose by that. Where several source domains could join the training, followed by
+            + if the one that does is of use, - if it is not, o if none joins; with ``--domains`` by how much the
+            same strategy with the best of the others would be better
 best tried  of all models that the run refitted; with ``--test`` also of those that its leaderboard has a test figure of
 controls    computed here and from nothing of raytl's: the commonest class; logistic regression on pixels; and "the 30
             lines", logistic regression with five folds on frozen features, of EfficientNet-Lite0 or of a small network
-            trained on a source domain, whichever the folds say. Without labels they train on a source domain. In this
-            order in the table; * where the chosen model is below the best of them by over two points and beyond noise
+            trained on a source domain, whichever the folds say; and such a network trained from scratch. Without labels
+            they train on a source domain. In this order in the table; * where the chosen model is below the best of
+            them by over two points and beyond noise
 stated      the estimate and interval that the run states; "!" where the truth is outside
 labels      a class, and the seed
 verdicts    how many parts (source model, adaptation, ...) the run calls helpful or harmful, and how often the truth
@@ -25,7 +28,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +36,7 @@ import numpy as np
 import polite  # noqa: F401
 import typer
 from common import finish, say, scratch_home
-from controls import controls
+from controls import controls, joinable
 from drawn import hash_of
 from measured import (
     Refits,
@@ -77,10 +80,11 @@ class Floors:
     contradictions: float = 0.05
     coverage: tuple[float, float] = (0.90, 0.98)
     order: float = 0.0
+    better_domain: float = 2 * _POINT
 
 
-def judged(made: Case, found: Searched) -> dict[str, Any]:
-    """All figures of one search."""
+def judged(made: Case, found: Searched, *, domains: bool = False) -> dict[str, Any]:
+    """All figures of one search. domains: whether other source domains are tried in the place of the one joined."""
     record: dict[str, Any] = {"seconds": found.seconds}
     if found.refused is not None:
         return record | {"refused": found.refused}
@@ -120,7 +124,17 @@ def judged(made: Case, found: Searched) -> dict[str, Any]:
     if estimate is not None:
         record["stated"] = estimate
         record["covered"] = estimate["low"] - _ROUNDING <= value <= estimate["high"] + _ROUNDING
-    record["verdicts"] = _verdicts(summary, chosen, tried, labels, metric, Refits(found, made))
+    refits = Refits(found, made)
+    record["verdicts"] = _verdicts(summary, chosen, tried, labels, metric, refits)
+    names = list(joinable(made))
+    if len(names) > 1 and record["strategy"] is not None:
+        strategy = Strategy.from_dict(record["strategy"])
+        record["joined"] = strategy.source_domain
+        record["joined_of_use"] = strategy.source_domain in made.facts["related"]
+        if domains and strategy.source_domain is not None:
+            others = [refits(replace(strategy, source_domain=name)) for name in names if name != strategy.source_domain]
+            gains = [worth(other, labels, metric) - value for other in others if other is not None]
+            record["better_domain"] = max(gains, default=None)
     return record
 
 
@@ -187,6 +201,8 @@ def _figures(records: list[dict[str, Any]], floors: Floors) -> dict[str, Any]:
         "contradictions": mean([verdict["contradicted"] for verdict in verdicts]),
         "unfounded": mean([verdict["unfounded"] for verdict in verdicts]),
         "order": orders,
+        "domains_of_use": mean([record["joined_of_use"] for record in done if record.get("joined") is not None]),
+        "better_domain": mean([better > 2 * _POINT for better in _better_domains(done)]),
         "refused": sum("refused" in record for record in records),
     }
     largest = max((abs(pair["difference"]) for pair in orders), default=None)
@@ -204,6 +220,7 @@ def _figures(records: list[dict[str, Any]], floors: Floors) -> dict[str, Any]:
             sum(record.get("covered", False) for record in done), figures["estimates"], floors.coverage
         ),
         "order": held(largest, floors.order),
+        "better_domain": held(max(_better_domains(done), default=None), floors.better_domain),
     }
     return figures
 
@@ -214,6 +231,11 @@ def _covers(covered: int, estimates: int, wanted: tuple[float, float]) -> bool |
         return None
     interval = binomtest(covered, estimates).proportion_ci()
     return bool(interval.low <= wanted[1] and interval.high >= wanted[0])
+
+
+def _better_domains(done: list[dict[str, Any]]) -> list[float]:
+    """By how much the best of the other source domains would have been better, in each case where that was tried."""
+    return [record["better_domain"] for record in done if record.get("better_domain") is not None]
 
 
 def _orders(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -250,13 +272,22 @@ def _row(record: dict[str, Any]) -> list[str]:
     wrong = sum(verdict.get("contradicted", False) for verdict in record["verdicts"])
     return [
         *start,
-        _share(record["chosen"]) + ("*" if record["below_control"] else ""),
+        _share(record["chosen"]) + ("*" if record["below_control"] else "") + _domain_mark(record),
         f"{_share(record['best_tried'])} ({record['tried']})",
         _share(record["regret"]),
-        " ".join(_share(record["controls"][name]) for name in ("majority", "pixels", "30-lines")),
+        " ".join(_share(record["controls"][name]) for name in ("majority", "pixels", "30-lines", "scratch")),
         told,
         f"{definite}/{len(record['verdicts'])}" + (f" {wrong} !" if wrong else ""),
     ]
+
+
+def _domain_mark(record: dict[str, Any]) -> str:
+    """Of the source domain that joins, where several could."""
+    if "joined" not in record:
+        return ""
+    mark = "o" if record["joined"] is None else "+" if record["joined_of_use"] else "-"
+    better = record.get("better_domain")
+    return f" {mark}" + ("" if better is None else f" {100 * better:+.1f}")
 
 
 def _share(value: float | None) -> str:
@@ -291,6 +322,9 @@ def main(
         bool, typer.Option("--as-shipped", help="leave the space's source models as they are")
     ] = False,
     test: Annotated[bool, typer.Option("--test", help="give the search the truth as its sealed test set")] = False,
+    domains: Annotated[
+        bool, typer.Option("--domains", help="try the other source domains in the place of the one joined: trainings")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="a file that gets a JSON line a case")] = None,
 ) -> None:
     """Search, compare, sum up."""
@@ -310,7 +344,9 @@ def main(
                         made, home / "searches" / str(number), seed=seed, test=test, space=space, trials=trials,
                         time_budget_s=seconds, assignments=settings,
                     )  # fmt: skip
-                    records.append({"task": name, "labels": count, "seed": seed, **judged(made, found)})
+                    records.append(
+                        {"task": name, "labels": count, "seed": seed, **judged(made, found, domains=domains)}
+                    )
                     _tell(records[-1], out)
     finally:  # what is known is worth telling, whatever ended it
         left = [f"{name}/{count}/{seed}" for name, count, seed in planned[len(records) :]]

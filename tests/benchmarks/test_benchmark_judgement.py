@@ -44,6 +44,21 @@ def test_an_order_that_changes_the_model_breaks_the_floor():
     assert changed["order"][0]["same_answers"] == pytest.approx(2 / 3)
 
 
+def test_another_domain_that_is_better_by_over_two_points_breaks_the_floor():
+    joined = record("digits-mixture", joined="printed-digits", joined_of_use=True)
+    none = record("letters-mixture", joined=None, joined_of_use=False)
+    untried = _figures([joined, none], Floors())
+    assert (untried["domains_of_use"], untried["better_domain"], untried["floors"]["better_domain"]) == (
+        1.0,
+        None,
+        None,
+    )
+    near = _figures([joined | {"better_domain": 0.01}, none], Floors())
+    assert (near["better_domain"], near["floors"]["better_domain"]) == (0.0, True)
+    far = _figures([joined | {"better_domain": 0.03}, joined | {"better_domain": -0.2}], Floors())
+    assert (far["better_domain"], far["floors"]["better_domain"]) == (0.5, False)
+
+
 @pytest.mark.parametrize(
     ("word", "gain", "contradicted"),
     [
