@@ -28,4 +28,13 @@ def test_the_demo_reaches_its_accuracy_through_the_endpoint(place):
             assert document[name] is None
         else:
             assert document[name]["low"] <= document[name]["value"] <= document[name]["high"]
+    # What it is over each baseline adds up with the figures that stand beside it.
+    for name, gain in document["gains"].items():
+        lead = document["best"]["test_metric"]["value"] - document["baselines"][name]["test_metric"]["value"]
+        assert gain["value"] == pytest.approx(lead)
+    # Most of the gain is in the unlabelled images, as the demo's space says, and not in the pretrained weights.
+    transfer, adaptation = document["transfer_gain"], document["adaptation_gain"]
+    if transfer is not None and adaptation is not None:
+        assert adaptation["value"] > 0
+        assert adaptation["value"] >= transfer["value"]
     assert (place.folder / "raytl-runs" / "demo" / "report.html").exists()
