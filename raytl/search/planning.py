@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from raytl.core.errors import UserError
 from raytl.evaluation import metrics
 from raytl.evaluation.head_probes import ON_CPU
 from raytl.judging.operating import parse_goal
