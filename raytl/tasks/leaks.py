@@ -68,8 +68,9 @@ def separate(roles: Roles) -> None:
         separate_test(roles)
     for number, key in enumerate(domains):
         if target is not None and key in roles.source_domains:
-            _note_groups(roles, roles.source_domains[key], target)
             _narrow(roles, key, target, f"the target {target.images.name}")
+            if key in roles.source_domains:
+                _part_groups(roles, key, target)
         for earlier in domains[:number]:
             if key in roles.source_domains and earlier in roles.source_domains:
                 _compare_domains(roles, earlier, key)
@@ -211,15 +212,28 @@ def _say(
         _note(roles, part, f"{count_are(int(companions.sum()))} of {what}; {done}", Severity.WARNING)
 
 
-def _note_groups(roles: Roles, domain: Part[LabelledImages], target: Part[LabelledImages]) -> None:
-    """Say which groups a source domain shares with the target: as domains, two cameras at one patient are as meant."""
+def _part_groups(roles: Roles, key: str, target: Part[LabelledImages]) -> None:
+    """A source domain without images of the target's groups, where half of it and every class are left.
+
+    A group that is validated would be learned from in the domain, and pretrained on. Where most are shared, as by two
+    cameras at the same patients, that is the domain: it is kept, and said.
+    """
+    domain = roles.source_domains[key]
     shared = {name for name in target.group_names if name is not None and not name.isdecimal()}
     shared &= set(domain.group_names)
-    if shared:
-        groups = f"{len(shared)} groups are" if len(shared) > 1 else "1 group is"
-        where = f"the target {target.images.name}"
-        message = f"{groups} also in {where}; kept in both, so that validation may flatter (a test split does not)"
-        _note(roles, domain, message, Severity.WARNING)
+    if not shared:
+        return
+    where = f"the target {target.images.name}"
+    companions = np.array([name in shared for name in domain.group_names], dtype=bool)
+    rest = domain.keep(~companions)
+    if 2 * companions.sum() <= len(companions) and occurring(rest.images) == occurring(domain.images):
+        roles.source_domains[key] = rest
+        nothing = np.zeros(len(companions), dtype=bool)
+        _say(roles, domain, target, where, nothing, companions, "left out of the source domain")
+        return
+    groups = f"{len(shared)} groups are" if len(shared) > 1 else "1 group is"
+    kept = "kept in both, for too little would be left, so that validation may flatter (a test split does not)"
+    _note(roles, domain, f"{groups} also in {where}; {kept}", Severity.WARNING)
 
 
 def _contradictions(part: Part[Any], other: Part[Any]) -> int:

@@ -283,11 +283,23 @@ class TestGroups:
         ):
             Task(target, test=final)
 
-    def test_groups_that_a_source_domain_shares_with_the_target_are_said(self, tmp_path: Path) -> None:
+    def test_groups_of_the_target_leave_a_source_domain_of_which_half_is_left(self, tmp_path: Path) -> None:
         target = self.table(tmp_path / "t.parquet", list(range(8)), [f"p{n}" for n in range(8)])
-        task = Task(target, self.table(tmp_path / "s.parquet", list(range(30, 34)), ["p1", "p2", "q", "r"]))
+        domain = self.table(tmp_path / "s.parquet", list(range(30, 34)), ["p1", "p2", "q", "r"])
+        task = Task(target, domain)
+        assert len(task.data.source_domains["s"]) == 2 and len(task.data.target or ()) == 8
+        where = f"the target {target}"
+        told = f"{domain}: 2 images are of 2 groups that are also in {where}; left out of the source domain"
+        assert told in said(task, "groups")
+
+    @pytest.mark.parametrize("patients", [["p1", "p2", "p3", "r"], ["q", "p2", "r", "p4"]])
+    def test_they_are_said_where_too_little_or_no_image_of_a_class_would_be_left(
+        self, patients: list[str], tmp_path: Path
+    ) -> None:
+        target = self.table(tmp_path / "t.parquet", list(range(8)), [f"p{n}" for n in range(8)])
+        task = Task(target, self.table(tmp_path / "s.parquet", list(range(30, 34)), patients))
         assert len(task.data.source_domains["s"]) == 4
-        assert "2 groups are also in the target" in said(task, "validation may flatter")[0]
+        assert "groups are also in the target" in said(task, "validation may flatter")[0]
 
     def test_group_numbers_in_memory_mean_nothing_elsewhere(self) -> None:
         target, final = of("t", list(range(8))), of("final", [30, 31])
