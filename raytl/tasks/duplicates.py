@@ -2,7 +2,8 @@
 
 Two copies of one picture on two sides of a split make a validation score worthless, so within a role whatever may be a
 copy becomes one group: a false alarm costs nothing there. Between roles copies are left out, so there only what can
-hardly be chance counts.
+hardly be chance counts. That goes for copies that were mirrored, turned or framed in one colour anyhow, within a role
+too: what is told apart may be just that.
 """
 
 from __future__ import annotations
@@ -74,32 +75,38 @@ def exact_groups(digests: Sequence[str]) -> np.ndarray:
 
 
 def find_alike(
-    facts: Sequence[Facts], parts: Sequence[np.ndarray] | None = None, labels: np.ndarray | None = None
+    facts: Sequence[Facts],
+    parts: Sequence[np.ndarray] | None = None,
+    labels: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
 ) -> Alike:
     """Images that look the same at 16x16 pixels.
 
     Brightness and contrast may differ; content may not: thumbnails correlate at 0.994 or more and, standardised, differ
     nowhere by more than 0.3. Nearly uniform images are like no other, and so are images of another aspect ratio (beyond
     5 %), which a square thumbnail would hide. Two are one picture beyond reasonable doubt where both have at least 16
-    pixels a side and enough detail, and the same colour where neither is grey.
+    pixels a side and enough detail, and the same colour where neither is grey. Of such pairs the content may be framed
+    in one colour, unless they are of two classes; or mirrored or turned by quarters, where both are of one class: a 6
+    is no 9, nor an arrow to the left one to the right.
 
     parts: bool (n,) each, the images within which some are alike; by default one of all. labels: int (n,), -1 for none.
+    classes: likewise, where they are of use to nothing but that; by default the labels.
     The memory taken grows with the number of images, not with that of pairs.
     """
     parts = [np.ones(len(facts), dtype=bool)] if parts is None else parts
     labels = np.full(len(facts), -1) if labels is None else labels
+    classes = labels if classes is None else classes
     within, pictures = [_Joined(len(facts)) for _ in parts], _Joined(len(facts))
     across = AcrossLabels(np.zeros(len(facts), dtype=bool))
     thumbnails = np.stack([fact.thumbnail.ravel() for fact in facts]) if facts else np.zeros((0, 1), dtype=np.uint8)
     spread = thumbnails.astype(np.float32).std(axis=1)
     telling = np.flatnonzero(spread >= _FLAT)
     if len(telling) > 1:
-        standard = thumbnails[telling].astype(np.float32)
-        standard = (standard - standard.mean(axis=1, keepdims=True)) / spread[telling, None]
+        standard = _standardised(thumbnails[telling])
         aspect = np.log([fact.width / fact.height for fact in facts])
         likely = _Likely(facts)
         radius = np.sqrt(2 * standard.shape[1] * (1 - _CORRELATION))
-        for a, b in _candidates(standard, radius):
+        for a, b in _candidates(standard @ _low_frequencies().T, radius):
             i, j = telling[a], telling[b]
             sure = likely(i, j)
             crossing = sure & (labels[i] != labels[j]) & (labels[i] >= 0) & (labels[j] >= 0)
@@ -115,7 +122,83 @@ def find_alike(
                 joined.add(i, j, same & present[i] & present[j])
             pictures.add(i, j, same & sure)
             _count(across, i[same & crossing], j[same & crossing], labels)
+        for i, j in _changed(facts, classes, [pictures, *within]):
+            for joined, present in zip(within, parts, strict=True):
+                joined.add(i, j, present[i] & present[j])
+            pictures.add(i, j, np.ones(len(i), dtype=bool))
     return Alike([joined.all_joined() for joined in within], pictures.all_joined(), across)
+
+
+def _changed(
+    facts: Sequence[Facts], classes: np.ndarray, known: Sequence[_Joined]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs that are one picture but for a frame of one colour, or mirrored or turned: indices (k,) and (k,).
+
+    known: what is joined already, and need not be compared.
+    """
+    # The contents of frames first, for only those are asked what is like them.
+    framed = [(n, fact.content) for n, fact in enumerate(facts) if fact.content is not None]
+    views = [*framed, *enumerate(facts)]
+    detailed = np.concatenate(
+        [_detailed([fact for _, fact in views[k : k + 4096]]) for k in range(0, len(views), 4096)]
+    )
+    views, contents = [views[k] for k in np.flatnonzero(detailed)], int(detailed[: len(framed)].sum())
+    if len(views) < 2:
+        return
+    owner, shown = np.array([n for n, _ in views]), [fact for _, fact in views]
+    standard = _standardised(np.stack([fact.thumbnail.ravel() for fact in shown]))
+    aspect = np.log([fact.width / fact.height for fact in shown])
+    likely, waves = _Likely(shown), _low_frequencies().T
+    radius = np.sqrt(2 * standard.shape[1] * (1 - _CORRELATION))
+    grid = np.arange(standard.shape[1]).reshape(THUMBNAIL, THUMBNAIL)
+    turns = [np.rot90(side, turn).ravel() for side in (grid, grid[:, ::-1]) for turn in range(4)]
+    lows = [standard[:, order] @ waves for order in turns]
+    low = lows[0]
+
+    def one_picture(a: np.ndarray, b: np.ndarray, turn: int) -> np.ndarray:
+        shape = np.abs(aspect[a] - aspect[b] if turn % 2 == 0 else aspect[a] + aspect[b]) <= np.log(1.05)
+        found = shape & (((low[a] - lows[turn][b]) ** 2).sum(axis=1) <= radius**2 * (1 + 1e-4))  # what is left are few
+        gap = standard[a[found]] - standard[b[found]][:, turns[turn]]
+        near = ((gap**2).sum(axis=1) <= radius**2) & (np.abs(gap).max(axis=1, initial=0.0) <= _LARGEST_DIFFERENCE)
+        found[found] = near
+        return np.asarray(found)
+
+    def asked(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        i, j = owner[a], owner[b]
+        return np.asarray(likely(a, b) & (i != j) & np.any([joined.apart(i, j) for joined in known], axis=0))
+
+    for a, b in _candidates(low, radius, contents):
+        one, other = classes[owner[a]], classes[owner[b]]
+        wanted = asked(a, b) & ((one == other) | (one < 0) | (other < 0))
+        a, b = a[wanted], b[wanted]
+        same = one_picture(a, b, 0)
+        yield owner[a[same]], owner[b[same]]
+    whole = np.arange(contents, len(views))
+    for a, b in _candidates(_whichever_way_up(low[whole]), radius):
+        a, b = whole[a], whole[b]
+        one, other = classes[owner[a]], classes[owner[b]]
+        wanted = asked(a, b) & (one == other) & (one >= 0)
+        a, b = a[wanted], b[wanted]
+        same = np.any([one_picture(a, b, turn) for turn in range(1, 8)], axis=0)
+        yield owner[a[same]], owner[b[same]]
+
+
+def _whichever_way_up(low: np.ndarray) -> np.ndarray:
+    """The lowest waves (n, 8) of pictures as they are the same mirrored or turned, never further apart than before.
+
+    Mirrored, a wave has another sign; turned, the waves along the one side are those along the other.
+    """
+    found = np.abs(low)
+    for one, other in ((0, 2), (1, 5), (4, 6)):
+        pair = found[:, [one, other]]
+        found[:, one], found[:, other] = pair.min(axis=1), pair.max(axis=1)
+    return np.asarray(found)
+
+
+def _standardised(thumbnails: np.ndarray) -> np.ndarray:
+    """Float32 (n, 256), each of mean 0 and deviation 1."""
+    found = thumbnails.astype(np.float32)
+    return np.asarray((found - found.mean(axis=1, keepdims=True)) / np.maximum(found.std(axis=1, keepdims=True), 1e-6))
 
 
 def _detailed(facts: Sequence[Facts]) -> np.ndarray:
@@ -141,15 +224,21 @@ def _tint(fact: Facts) -> np.ndarray:
     return np.asarray((colour - colour.mean()) / max(float(fact.thumbnail.std()), 1.0))
 
 
-def _candidates(standard: np.ndarray, radius: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every pair of rows that may be as near as the radius, in order, a few at a time: indices (k,) and (k,), a < b."""
+def _candidates(low: np.ndarray, radius: float, asked: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every pair of rows that may be as near as the radius, in order, a few at a time: indices (k,) and (k,), a < b.
+
+    low: (n, 8), of the rows' lowest waves: orthogonal axes never lengthen a distance, so a search in a few of them
+    finds every pair there is, plus some. asked: only of pairs with one of so many first rows.
+    """
     from scipy.spatial import cKDTree
 
-    # Orthogonal axes never lengthen a distance, so a search in a few of them finds every pair there is, plus some.
-    tree = cKDTree(standard @ _low_frequencies().T)
+    last = len(low) if asked is None else asked
+    if not last:
+        return
+    tree = cKDTree(low)
     reach = radius * (1 + 1e-5)
-    for start in range(0, len(standard), 256):
-        points = tree.data[start : start + 256]
+    for start in range(0, last, 256):
+        points = tree.data[start : min(start + 256, last)]
         sums = np.cumsum(tree.query_ball_point(points, reach, return_length=True))
         for rows in np.split(np.arange(len(points)), np.flatnonzero(np.diff(sums // _CANDIDATES)) + 1):
             near = tree.query_ball_point(points[rows], reach, return_sorted=True)

@@ -51,9 +51,27 @@ def compare(parts: Sequence[Part[Any]]) -> None:
     _, first = np.unique(content, return_index=True)
     distinct = [facts[i] for i in first]
     owned = np.split(content, np.cumsum([len(part.facts) for part in parts])[:-1])
-    found = find_alike(distinct, [np.isin(np.arange(len(distinct)), own) for own in owned])
+    present = [np.isin(np.arange(len(distinct)), own) for own in owned]
+    found = find_alike(distinct, present, classes=_classes(parts, owned, len(distinct)))
     for part, own, alike in zip(parts, owned, found.within, strict=True):
         part.pictures, part.alike = found.pictures[own], alike[own]
+
+
+def _classes(parts: Sequence[Part[Any]], owned: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """Numbers of n contents' label names, int64 (n,): -1 for one without a label, or with several.
+
+    owned: the content of each part's images.
+    """
+    numbers: dict[str, int] = {}
+    found = np.full(n, -1, dtype=np.int64)
+    several = np.zeros(n, dtype=bool)
+    for part, own in zip(parts, owned, strict=True):
+        if isinstance(part.images, LabelledImages):
+            names = [numbers.setdefault(name, len(numbers)) for name in part.images.classes]
+            for content, label in zip(own.tolist(), part.images.labels.tolist(), strict=True):
+                several[content] |= found[content] >= 0 and found[content] != names[label]
+                found[content] = names[label]
+    return np.where(several, -1, found)
 
 
 def separate(roles: Roles) -> None:
