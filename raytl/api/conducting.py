@@ -78,7 +78,7 @@ def conduct(
             if warmed:
                 listener.on_phase("warm-start", ", ".join(start["run"] for start in warm))
             keep = _Keep(writer, task, standing)
-            test = task.test if before is None else None
+            test = bound.known.unseen(task.test) if before is None else None
             try:
                 found = drive(
                     bound, test, settings, writer.path, listener, first=[*first, *warmed], earlier=earlier, keep=keep,

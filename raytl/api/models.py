@@ -24,9 +24,10 @@ from raytl.runs.replaying import Replay
 from raytl.runs.replaying import replay as replay_trial
 from raytl.runs.run import interval
 from raytl.search.records import SearchOutcome
-from raytl.sources import licence_of
+from raytl.sources import Learned, learned_by, licence_of
 from raytl.sources.checkpoint import load_checkpoint, write_metrics
 from raytl.sources.heads import ZERO_SHOT
+from raytl.sources.learned import read_learned
 from raytl.sources.manifest import read_manifest
 from raytl.tasks import Task
 from raytl.training.pretrain import parse_pretrain
@@ -158,6 +159,7 @@ def copy_bundle(bundle: Path, directory: str | os.PathLike[str], *, images: bool
         reference=Reference.read(bundle) if images else None,
         yardstick=read_yardstick(bundle, weights, classes),
         features=read_features(bundle, weights, classes) if images and features else None,
+        learned=read_learned(bundle) if images else None,
     )
 
 
@@ -222,6 +224,7 @@ def export_winner(directory: Path, refit: Path, outcome: SearchOutcome, task: Ta
         examples=reference_images(known) if known is not None else (),
         yardstick=outcome.yardstick,
         features=outcome.features,
+        learned=_learned(outcome, task),
     )
 
 
@@ -237,6 +240,21 @@ def _trained_on(outcome: SearchOutcome, task: Task) -> str:
     own = task.data.target is not None and outcome.best.strategy.get("target_labels", True)
     others = f"labels of the source domain {domain}"
     return f"{target} and {others}" if own else f"{others}; none of the target"
+
+
+def _learned(outcome: SearchOutcome, task: Task) -> Learned:
+    """The labelled images that the winner, and what it began with, has learned from; none is told too few."""
+    strategy, data = outcome.best.strategy, task.data
+    pretrained = parse_pretrain(str(strategy["source_model"]))
+    start = str(strategy["source_model"]) if pretrained is None else pretrained[1]
+    domains = {strategy.get("source_domain"), None if pretrained is None else pretrained[0]}
+    roles = [] if data.target is None else [data.target]
+    roles += [images for name, images in data.source_domains.items() if name in domains]
+    digests = [item.digest for images in roles for item in images.items]
+    if outcome.trained_on == "all" and outcome.test_images is not None:
+        digests += [item.digest for item in outcome.test_images.items]
+    before = learned_by(start)
+    return Learned.of(digests) if before is None else Learned.of(digests).joined(before)
 
 
 def _licence(source_model: str) -> str:

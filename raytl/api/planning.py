@@ -28,7 +28,9 @@ def bind(task: Task, space: str | SearchSpace, assignments: Sequence[str] = ()) 
 
     Raises UserError where they do not fit together.
     """
-    return BoundSpace(load_space(space, assignments) if isinstance(space, str) else space, task.data)
+    bound = BoundSpace(load_space(space, assignments) if isinstance(space, str) else space, task.data)
+    bound.problems += bound.known.judge_test(task.test)
+    return bound
 
 
 def rank_sources(
@@ -73,9 +75,10 @@ def quote(
         trials=trials, lanes=lanes, gpus_per_trial=gpus_per_trial, time_budget_s=time_budget_s, seed=seed
     )
     workspace, planned = _on_this_machine(bound, settings)
+    test = bound.known.unseen(task.test)
     return make_quote(
         workspace, bound, settings, planned,
-        test_images=0 if task.test is None else len(task.test), probe_s=probe_s, spent_s=spent_s,
+        test_images=0 if test is None else len(test), probe_s=probe_s, spent_s=spent_s,
     )  # fmt: skip
 
 

@@ -14,8 +14,9 @@ from raytl import sources
 from raytl.bundles import export_bundle, reference_images
 from raytl.core.errors import UserError
 from raytl.core.seeding import derive_seed
+from raytl.sources import Learned
 from raytl.sources.checkpoint import check_place
-from raytl.tasks import Problem, TrainingData, read_labelled, splits
+from raytl.tasks import Problem, Severity, TrainingData, read_labelled, splits
 from raytl.training.pretrain import train_source_model
 from raytl.training.workspace import PretrainSettings, Workspace, WorkspaceSettings
 
@@ -43,7 +44,8 @@ def pretrain(
 
     architecture: URI of the network to start from (``scratch:cnn-small``, ``torchvision:resnet18``). split, images,
     label, image_column, group_by: as of :class:`raytl.Task`. noticed: told what there is to say about the data, before
-    the training. Raises UserError at once where ``out`` cannot be written or holds something else than a saved model.
+    the training. The bundle tells which images it has learned from (:mod:`raytl.sources.learned`). Raises UserError at
+    once where ``out`` cannot be written or holds something else than a saved model.
     """
     check_place(Path(out))
     read = read_labelled(
@@ -59,6 +61,13 @@ def pretrain(
     settings = PretrainSettings(steps, batch_size, learning_rate, augmentation=augmentation)
     start = sources.load(architecture, channels=read.channels, image_size=image_size, seed=seed)
     train, held_out = splits.holdout(learned.labels, learned.groups, 0.15, derive_seed(seed, "pretrain"))
+    own, before = Learned.of(learned.items[i].digest for i in train), sources.learned_by(architecture)
+    if before is not None:
+        seen = before.among([learned.items[i].digest for i in held_out])
+        if seen.any() and noticed is not None:
+            what = f"{architecture} has learned from {seen.sum()} of the {len(seen)} images that are held out"
+            noticed([Problem(Severity.WARNING, learned.name, f"{what}; the accuracy is of the others")])
+        held_out, own = held_out[~seen], own.joined(before)
     model, accuracy, _ = train_source_model(
         workspace, start, learned, train, held_out, settings, seed, progress or (lambda step, loss: None)
     )
@@ -66,5 +75,7 @@ def pretrain(
     provenance["licence"] = sources.licence_of(architecture)
     metrics = {"accuracy": None if np.isnan(accuracy) else accuracy}
     examples = reference_images(learned)
-    written = export_bundle(Path(out), model.cpu(), metrics=metrics, provenance=provenance, examples=examples)
+    written = export_bundle(
+        Path(out), model.cpu(), metrics=metrics, provenance=provenance, examples=examples, learned=own
+    )
     return written, accuracy

@@ -217,8 +217,8 @@ def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> di
     data, space = task.data, bound.space
     roles = {"target": data.target, "unlabelled": data.unlabelled, **data.source_domains}
     counts = {name: len(images) for name, images in roles.items() if images is not None}
-    if task.test is not None:
-        counts["test"] = len(task.test)
+    if (test := bound.known.unseen(task.test)) is not None:
+        counts["test"] = len(test)
     return {
         "task": data.name,
         "setting": str(data.setting),
@@ -235,5 +235,9 @@ def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> di
         "given": task.given,
         "fingerprint": data.fingerprint,
         "test_fingerprint": task.test.fingerprint if task.test is not None else None,
-        "data": {"counts": counts, "problems": [problem.to_json() for problem in [*task.problems, *bound.problems]]},
+        "data": {
+            "counts": counts,
+            "problems": [problem.to_json() for problem in [*task.problems, *bound.problems]],
+            "learned_before": {"by": dict(bound.known.validated), "of": bound.known.images},
+        },
     }

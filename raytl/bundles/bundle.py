@@ -21,6 +21,7 @@ from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import checkpoint_files, load_checkpoint, write_files
+from raytl.sources.learned import LEARNED_FILE, Learned, learned_bytes
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, parse
 from raytl.sources.precision import autocast, has_half
 
@@ -102,6 +103,7 @@ def export_bundle(
     reference: Reference | None = None,
     yardstick: Yardstick | None = None,
     features: KeptFeatures | None = None,
+    learned: Learned | None = None,
 ) -> Path:
     """Write ``model`` as a bundle; an earlier bundle at the place is replaced in one step.
 
@@ -112,7 +114,7 @@ def export_bundle(
     examples: decoded images, of which up to 16 are kept in the bundle, made small, with what it answers for them.
     reference: such predictions that the model has already, kept as they are; then ``examples`` are not needed.
     yardstick: what is known of the model from labelled images. features: of its training images, so that a class can
-        be added to it later.
+        be added to it later. learned: which images it has learned from, for whoever starts from it.
     Raises UserError where the model has no labels, the place holds something else, or cannot be written.
     """
     directory = Path(directory)
@@ -135,5 +137,7 @@ def export_bundle(
         files[YARDSTICK_FILE] = yardstick_bytes(yardstick, manifest.weights.sha256)
     if features is not None:
         files[FEATURES_FILE] = features_bytes(features, manifest.weights.sha256)
+    if learned is not None:
+        files[LEARNED_FILE] = learned_bytes(learned, manifest.weights.sha256)
     write_files(directory, files)
     return directory

@@ -41,7 +41,9 @@ from raytl.judging.health import Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.old_classes import OldClasses, compare_old_classes, named
 from raytl.judging.renewing import renewed_yardstick
+from raytl.sources import Learned
 from raytl.sources.heads import CONVEX
+from raytl.sources.learned import read_learned
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, deciding
 from raytl.tasks.images import Images
 
@@ -188,6 +190,7 @@ def extend_bundle(
         ),
     )
     model = with_head(bundle.model, labels, solved.head).to(bundle.device)
+    added = Learned.of(item.digest for images in given.values() for item in images.items)
     export_bundle(
         out,
         model,
@@ -198,6 +201,7 @@ def extend_bundle(
         examples=_examples(directory, pictures),
         yardstick=yardstick,
         features=replace(more.bounded(), unlabelled=pool.features),
+        learned=added.joined(read_learned(directory)),
     )
     return extension
 

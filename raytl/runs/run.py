@@ -177,6 +177,7 @@ class Run:
                 "told": bool(self.settings.get("trains", True)),
             },
             "given_up": self._given_up(),
+            "learned_before": (self.settings.get("data") or {}).get("learned_before"),
             "best": _summarised(outcome["best"], scores),
             "baselines": {entry["label"]: _summarised(entry, scores) for entry in outcome["baselines"]},
             "metric": self.metric,

@@ -23,7 +23,7 @@ from raytl.runs.run import interval
 from raytl.runs.unlabelled import Sentence, on_unlabelled, one_answer, unclear
 from raytl.sources.heads import CONVEX, ZERO_SHOT
 from raytl.sources.manifest import deciding
-from raytl.sources.uris import is_untrained
+from raytl.sources.uris import is_untrained, split_size
 
 _SAME = 1e-9
 """How far figures differ that are the same but for rounding."""
@@ -61,6 +61,7 @@ def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
         return [Sentence("bad", "No trial was completed, so there is no model. The table of trials says why.")]
     found = [*_blind_would_do(summary), *one_answer(summary), *_less_would_do(summary)]
     found.append(Sentence("plain", _figure(summary, test_images)))
+    found += _learned_before(summary)
     found += on_unlabelled(summary)
     if summary.get("test_undefined"):
         found.append(Sentence("open", f"On the test images there is no figure: {summary['test_undefined']}."))
@@ -104,11 +105,27 @@ def cautions(summary: dict[str, Any]) -> list[Sentence]:
         return []
     found = [*_blind_would_do(summary), *one_answer(summary)]
     found += [one for one in _less_would_do(summary) if one.tone == "bad"]
+    found += [] if summary["best"].get("test_metric") else _learned_before(summary)
     moved = [one for one in on_unlabelled(summary) if one.tone == "bad"]
     found += moved or unclear(summary.get("survey") or {})
     if not _measured(summary) and not summary.get("test_undefined"):
         found.append(Sentence("open", _UNMEASURED))
     return found
+
+
+def _learned_before(summary: dict[str, Any]) -> list[Sentence]:
+    """Where the winner began with a model that knew images which it was then compared by."""
+    told, uri = summary.get("learned_before") or {}, str(summary["best"]["strategy"].get("source_model"))
+    known = (told.get("by") or {}).get(split_size(uri)[0])
+    if not known:
+        return []
+    what = f"Its source model had learned from {known} of the {told['of']} images that models were compared by"
+    text = f"{what} before this search: what was held out of them it knew by heart, so that validation flatters it"
+    if summary["best"].get("test_metric"):
+        return [Sentence("open", f"{text}. The test has none of them.")]
+    return [
+        Sentence("bad", f"{text}, and nothing here tells how good it is on others. Images given with --test would.")
+    ]
 
 
 def _untrained(what: str, summary: dict[str, Any]) -> str:

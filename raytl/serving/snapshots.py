@@ -17,6 +17,7 @@ import ray
 
 from raytl.bundles.features import FEATURES_FILE
 from raytl.core.errors import UserError
+from raytl.sources.learned import LEARNED_FILE
 
 
 def snapshot(bundle: Path, version: str) -> Path:
@@ -33,8 +34,9 @@ def snapshot(bundle: Path, version: str) -> Path:
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent))
-        # No replica reads the features, and what does not travel cannot get lost.
-        shutil.copytree(bundle, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FEATURES_FILE))
+        # No replica reads what is of the training images, and what does not travel cannot get lost.
+        unread = shutil.ignore_patterns(FEATURES_FILE, LEARNED_FILE)
+        shutil.copytree(bundle, temporary, dirs_exist_ok=True, ignore=unread)
         os.utime(temporary)  # copied with the rest
         _put(temporary, target)
     except OSError as error:

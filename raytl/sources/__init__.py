@@ -8,6 +8,7 @@ from raytl.core.lazy import lazily
 
 if TYPE_CHECKING:
     from raytl.sources.base import SourceEntry, WeightsMissingError
+    from raytl.sources.learned import Learned, learned_by
     from raytl.sources.licences import allows_commercial
     from raytl.sources.lookup import (
         build_architecture,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from raytl.sources.uris import at_size, is_untrained, split_size
 
 __all__ = [
+    "Learned",
     "SourceEntry",
     "SourceInfo",
     "SourceModel",
@@ -34,6 +36,7 @@ __all__ = [
     "catalogue",
     "info",
     "is_untrained",
+    "learned_by",
     "licence_of",
     "load",
     "local_files",
@@ -51,6 +54,7 @@ __getattr__ = lazily(
             "build_architecture catalogue info licence_of load local_files untrained_uri why_no_zero_shot "
             "zero_shot_head"
         ),
+        "raytl.sources.learned": "Learned learned_by",
         "raytl.sources.licences": "allows_commercial",
         "raytl.sources.model": "SourceInfo SourceModel",
         "raytl.sources.uris": "at_size is_untrained split_size",

@@ -2,6 +2,7 @@
 
 A test image is in no other role. A target image is in no source domain, whose models would know the validation images
 by heart, and not among the unlabelled ones; nor is an image of a source domain there, whose label the models know.
+What source models have learned from before the task, :mod:`raytl.search.space.known` asks.
 Source domains may share images, which is only said: it flatters no figure.
 """
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import numpy as np
+
 from raytl.core.hashing import hash_strings
 from raytl.tasks import splits
 from raytl.tasks.images import ImageItem, Images, LabelledImages
@@ -109,8 +111,9 @@ class TrainingData:
 class SealedTest:
     """The test split. It is opened once, after the search; opening it again raises RuntimeError."""
 
-    def __init__(self, images: LabelledImages) -> None:
+    def __init__(self, images: LabelledImages, part_of: SealedTest | None = None) -> None:
         self._images = images
+        self._whole = part_of
         self._opened = False
 
     def __len__(self) -> int:
@@ -121,9 +124,20 @@ class SealedTest:
         """Hash of the sealed content; tells which test split it was without opening it."""
         return self._images.fingerprint
 
+    @property
+    def digests(self) -> list[str]:
+        """Of the sealed images; tells which of them are known elsewhere without opening it."""
+        return [item.digest for item in self._images.items]
+
+    def subset(self, indices: np.ndarray) -> SealedTest:
+        """Some of the images, under the same seal."""
+        return SealedTest(self._images.subset(indices), part_of=self)
+
     def open(self) -> LabelledImages:
         """The labelled test images; once."""
         if self._opened:
             raise RuntimeError("the test split was opened before; a second look would bias the reported figures")
+        if self._whole is not None:
+            self._whole.open()
         self._opened = True
         return self._images

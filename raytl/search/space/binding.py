@@ -15,6 +15,7 @@ from raytl.search.space.allowed import NotAllowedError, check_licence
 from raytl.search.space.choices import Suggester, choose, sample
 from raytl.search.space.definition import ALL, ANY, COMPONENTS, NONE, SearchSpace
 from raytl.search.space.drawn import judge_drawn
+from raytl.search.space.known import known_by
 from raytl.search.space.usual import usual_metric
 from raytl.sources import SourceInfo, WeightsMissingError, is_untrained
 from raytl.sources.heads import NEAR
@@ -33,7 +34,8 @@ _CHOSEN_APART = frozenset({"source_model", "source_domain", "cut", "head", "cach
 class BoundSpace:
     """The strategies of a space that this task's data allows.
 
-    left_out: why a source model is not among them, by its URI; problems: the same for the user to see.
+    left_out: why a source model is not among them, by its URI; problems: the same for the user to see. known: images
+    that source models have learned from before.
 
     Raises UserError where a named source domain does not exist or nothing is left to choose from: no source model, or
     no adaptation loss (``none`` is one) that the data allows.
@@ -50,6 +52,8 @@ class BoundSpace:
         self.adaptations = self._expand_adaptations(self._expand_domains())
         self.source_domains = list(self.adaptations)
         self.source_models = self._adaptable(models)
+        self.known, said = known_by(self.source_models, data)
+        self.problems += said
         for uri in self.source_models:
             # Whoever names such a model may count on what it makes of the names.
             why = sources.why_no_zero_shot(data.classes) if self.reads_names(uri) else ""
