@@ -173,14 +173,15 @@ def _changed(
         a, b = a[wanted], b[wanted]
         same = one_picture(a, b, 0)
         yield owner[a[same]], owner[b[same]]
-    whole = np.arange(contents, len(views))
-    for a, b in _candidates(_whichever_way_up(low[whole]), radius):
-        a, b = whole[a], whole[b]
-        one, other = classes[owner[a]], classes[owner[b]]
-        wanted = asked(a, b) & (one == other) & (one >= 0)
-        a, b = a[wanted], b[wanted]
-        same = np.any([one_picture(a, b, turn) for turn in range(1, 8)], axis=0)
-        yield owner[a[same]], owner[b[same]]
+    told = contents + np.flatnonzero(classes[owner[contents:]] >= 0)
+    for members in several(classes[owner[told]]):
+        of_class = told[members]
+        for a, b in _candidates(_whichever_way_up(low[of_class]), radius):
+            a, b = of_class[a], of_class[b]
+            wanted = asked(a, b)
+            a, b = a[wanted], b[wanted]
+            same = np.any([one_picture(a, b, turn) for turn in range(1, 8)], axis=0)
+            yield owner[a[same]], owner[b[same]]
 
 
 def _whichever_way_up(low: np.ndarray) -> np.ndarray:
