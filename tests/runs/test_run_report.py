@@ -21,6 +21,7 @@ from raytl.core.errors import UserError
 from raytl.evaluation import metrics as registered
 from raytl.evaluation.intervals import Interval
 from raytl.runs import RunStore
+from raytl.runs.brought import adaptation, transfer
 from raytl.runs.gains import shares
 from raytl.runs.parts import PARTS
 from raytl.runs.report import ReportExamples, write_report
@@ -28,7 +29,7 @@ from raytl.runs.report.charts import TONES, confusion, curves, parallel, waterfa
 from raytl.runs.report.examples import data_uri
 from raytl.runs.report.importance import importance
 from raytl.runs.report.page import _cards, _outlook, _top
-from raytl.runs.sentences import adaptation, cautions, sentences, transfer
+from raytl.runs.sentences import cautions, sentences
 from raytl.runs.wording import strategy
 
 test_images.__test__ = False  # a helper of the example, not a test

@@ -75,10 +75,7 @@ class BoundSpace:
 
     @property
     def can_train(self) -> bool:
-        """Whether anything could tell that a trained network is better than a head on published weights.
-
-        Images without labels do not: a network is made sure of them, and how sure it is is all that they tell.
-        """
+        """Whether anything tells that a trained network beats a head on published weights: that it is sure does not."""
         return self.data.can_hold_out or (self.data.can_score and not any(map(is_published, self.source_models)))
 
     # --- what applies -----------------------------------------------------------------------------------------------
