@@ -165,6 +165,8 @@ def temperature_beside(model: SourceModel, temperature: float) -> float:
 
 
 def _said(model: SourceModel, labels: tuple[str, ...], solved: SolvedHead | SolvedNear, pool: Pool) -> np.ndarray:
+    if not len(pool):
+        return np.empty((0, len(labels)))
     head = with_head(model, labels, solved)
     return _answers(head.head, pool.features, temperature_beside(head, solved.temperature))
 

@@ -103,7 +103,7 @@ def refuse_other_labels(
     try:
         served = read_manifest(Path(settings_of(config)["bundle"])).labels or ()
     except (UserError, KeyError) as error:
-        raise UserError(f"{where} does not tell its labels ({error}); deploy with --new-labels to replace it") from None
+        raise UserError(f"{where} does not tell its labels ({error}): it stays as it is; {advice}") from None
     if tuple(served) != tuple(labels):
         # Of the same labels in another order /v1 says the same, but the columns of /v2's probabilities change places.
         order = " in this order" if sorted(served) == sorted(labels) else ""

@@ -163,7 +163,8 @@ class Capture:
 
     def _forget_taken(self) -> None:
         """Where the file was taken away, let go of what was in it, and of its place: the folder may be gone too."""
-        if not self._filed or self._file.exists():
+        gone = self._slot is not None and not self.folder.is_dir()
+        if not gone and (not self._filed or self._file.exists()):
             return
         self._kept = {image: known for image, known in self._kept.items() if image not in self._filed}
         self._bytes, self._surest, self._filed = sum(map(len, self._kept)), math.inf, set()

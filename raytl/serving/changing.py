@@ -126,8 +126,13 @@ def rollback(name: str = "raytl", *, to: str | None = None, new_labels: bool = F
             except UserError as error:
                 raise UserError(f"endpoint '{name}': {error}") from None
             if not new_labels:
-                labels = read_manifest(Path(after["bundle"])).labels or ()
                 told = {"whose": f"version {after['version']}", "advice": "add --new-labels if its callers know"}
+                try:
+                    labels = read_manifest(Path(after["bundle"])).labels or ()
+                except UserError as error:
+                    raise UserError(
+                        f"endpoint '{name}': {told['whose']} does not tell its labels ({error}); {told['advice']}"
+                    ) from None
                 refuse_other_labels(before, url_of(serve, before), labels, **told)
         application = with_settings(before, after)
         put(serve, ray_session, application, before, wait_s)

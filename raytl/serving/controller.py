@@ -25,6 +25,7 @@ from raytl.serving.ingress import (
     LOOPBACK,
     PROXY_CHECKS,
     announce_end,
+    call_off_end,
     clear_session,
     environment_of_session,
     host_for_serve,
@@ -157,11 +158,19 @@ class Serve:
     def _stop(self, host: str, port: int, patience_s: float) -> None:
         """patience_s: how long the port may take, once Serve has ended; another program may have it."""
         self._client.shutdown_cached_handles()
-        with suppress(RayError):  # as when the head has no room for a task: it ends all the same, later perhaps
-            ray.get(ray.remote(num_cpus=0)(_announce).options(**_on_head()).remote(), timeout=_ANNOUNCE_S)
-        # As serve.shutdown() does, but without waiting inside the controller: its end would then be reported as the
-        # failure of a task, on the standard output of this process.
-        ray.get(self._client._controller.graceful_shutdown.remote(wait=False))
+        announced = ray.remote(num_cpus=0)(_announce).options(**_on_head()).remote()
+        try:
+            ray.get(announced, timeout=_ANNOUNCE_S)
+        except RayError:  # as when the head has no room for a task: Serve ends all the same, later perhaps
+            ray.cancel(announced)  # or it would be announced to the next one
+        try:
+            # As serve.shutdown() does, but without waiting inside the controller: its end would then be reported as the
+            # failure of a task, on the standard output of this process.
+            ray.get(self._client._controller.graceful_shutdown.remote(wait=False))
+        except BaseException:  # Ctrl-C too
+            with suppress(RayError):
+                ray.get(ray.remote(num_cpus=0)(_call_off).options(**_on_head()).remote(), timeout=_RELEASE_S)
+            raise
         _wait(lambda: not _controller_lives(), _STOP_S)
         _wait(lambda: not port_taken(host, port), patience_s)
         _disconnect()
@@ -223,6 +232,10 @@ def _clear() -> None:
 
 def _announce() -> None:
     announce_end(_session_folder())
+
+
+def _call_off() -> None:
+    call_off_end(_session_folder())
 
 
 def _session_folder() -> Path:

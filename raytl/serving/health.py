@@ -143,8 +143,10 @@ class Monitor:
                 self._thread.submit(self._gather).add_done_callback(_tell_of_failure)
 
     def serves(self, version: str) -> None:
-        """From now on this one is served, and nothing is published of any other."""
+        """From now on this one is served, and nothing is published of any other, whose model may be let go."""
         self._serving = version
+        if self._told is not None and self._told.version != version:
+            self._told = None
 
     def window(self, version: str) -> Window | None:
         """What this replica keeps of a version; None where it has seen nothing."""
@@ -168,10 +170,11 @@ class Monitor:
             others = [Window.from_bytes(data) for data in self._board.others(version)]
             windows += [window for window in others if time.time() - window.times[-1] < STALE_S]
         if not windows:
+            self._told = None  # what others had seen is too old: asked again and again it would be no newer
             return {"health": None, "why_not": "no image has come in yet", "replicas": 0, "since": None}
         window = merged(windows)
         health = judge_health(bundle.yardstick, window.told, window.chosen, window.statistics)
-        if self._board is not None:
+        if self._board is not None and self._serving in ("", version):
             self._told = _Told(version, bundle, health, time.monotonic())
             self._tell()
         found: Mapping[str, Any] = health.to_json(bundle.labels)

@@ -145,6 +145,13 @@ def announce_end(session: Path) -> None:
         (Path(folder) / ENDING_FILE).touch()
 
 
+def call_off_end(session: Path) -> None:
+    """Take :func:`announce_end` back: Serve goes on."""
+    with suppress(OSError):
+        folder = os.environ.get(FOLDER) or (session / _REMEMBERED).read_text()
+        (Path(folder) / ENDING_FILE).unlink(missing_ok=True)
+
+
 def clear_session(session: Path) -> None:
     """Remove what :func:`environment_of_session` left. For when Serve has stopped."""
     with suppress(FileNotFoundError):

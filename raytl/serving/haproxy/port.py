@@ -18,8 +18,9 @@ Address = tuple[str, int]
 
 # As many as HAProxy has wait by itself; the system may allow fewer.
 _QUEUE = 4096
-ASK_S = 20.0
-"""How long one that is there may take to answer: on a busy machine, seconds. Serve gives a new HAProxy 30 s in all."""
+ASK_S = 10.0
+"""How long one that is there may take to answer: on a busy machine, seconds. Two are asked, one after the other, and
+Serve gives a new HAProxy 30 s in all."""
 
 
 def opened(address: Address) -> socket.socket | None:
