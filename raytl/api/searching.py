@@ -185,8 +185,10 @@ def resume(
         trials=trials, time_budget_s=time_budget_s, lanes=lanes, address=address, verbose=verbose, more=more or None
     )
     task, bound = search_so_far.task, bind(search_so_far.task, search_so_far.space)
+    # What it went by stays, whatever another version takes where none is named: its figures are in that.
+    settings = replace(settings, metric=settings.metric or opened.settings.get("metric"))
     metric = chosen_metric(task.data, settings)
-    described = opened.settings | {"given": task.given, "metric": metric, "log": trackers}
+    described = opened.settings | {"given": task.given, "metric": metric, "log": trackers, "trains": bound.can_train}
     if more:
         spent_s = search_so_far.used_s if settings.time_budget_s is not None else 0.0
         wanted = replace(settings, time_budget_s=spent_s + (settings.time_budget_s or 0.0) or None)

@@ -136,6 +136,7 @@ def quote(
     from raytl import api
     from raytl.cli.running import show_problems
     from raytl.cli.searching import parse_time
+    from raytl.search.planning import SearchSettings, nothing_trained
 
     output = Output.current
     budget_s, more_s = parse_time(time_budget)
@@ -164,7 +165,7 @@ def quote(
     table = Table("of the search", "expected", "range", box=None)
     if told.trial_s is not None:
         table.add_row("one full training", _time(told.trial_s.value), _range(told.trial_s))
-    wished = "all trials" if told.trials is None else f"{told.trials} trials"
+    wished = "as many trials as there is time for" if told.trials is None else f"{told.trials} trials"
     table.add_row(f"{wished} in {_lanes(told.lanes)}", _time(told.search_s.value), _range(told.search_s))
     tried = told.strategies
     table.add_row("strategies tried, with probes", f"{tried.value:.0f}", f"{tried.low:.0f} to {tried.high:.0f}")
@@ -188,7 +189,7 @@ def quote(
     if told.probed:
         output.say(f"from {len(told.probed)} strategies, {epochs} epochs in {told.probe_s:.0f} s")
     else:
-        output.say("nothing is trained: no image would tell what is better")
+        output.say(nothing_trained(bound.data, SearchSettings()))
     if told.accuracy is not None:
         output.say(f"the {told.metric} is that of the best head on frozen features, which a search begins with")
     if there is not None:

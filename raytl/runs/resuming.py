@@ -56,9 +56,10 @@ class Begun:
         before = self.first_settings
         if time_budget_s is None and before.time_budget_s is not None:
             time_budget_s = max(LEAST_S, before.time_budget_s - self.used_s)
+        usual = self.space.settings.trials if before.time_budget_s is None else None
         found = replace(
             before,
-            trials=trials or before.trials,
+            trials=trials or before.trials or (usual if time_budget_s is not None else None),
             time_budget_s=time_budget_s,
             lanes=lanes or before.lanes,
             address=address or os.environ.get("RAY_ADDRESS") or before.address,
@@ -71,7 +72,8 @@ class Begun:
 
     def _with_more(self, settings: SearchSettings, more: More) -> SearchSettings:
         wished = most_trials(self.space.settings.trials, settings.trials, settings.time_budget_s)
-        planned = self.tried if self.ended else max(self.tried, wished)
+        timed = wished >= UNLIMITED and more.trials is not None  # by time alone: more are more than were tried
+        planned = self.tried if self.ended or timed else max(self.tried, wished)
         trials = UNLIMITED if more.trials is None and self.ended else planned + (more.trials or 0)
         seconds = settings.time_budget_s
         if self.ended or more.seconds is None:

@@ -32,7 +32,14 @@ from raytl.search.lanes.sizing import Lanes, counted
 from raytl.search.lanes.tuning import PlanSearcher
 from raytl.search.outcome import KeepModel, conclude, kept_features, so_far
 from raytl.search.plan.schedule import TIME, SearchPlan
-from raytl.search.planning import SearchSettings, check_goal, make_plan, make_workspace_settings, wished_trials
+from raytl.search.planning import (
+    SearchSettings,
+    check_goal,
+    make_plan,
+    make_workspace_settings,
+    nothing_trained,
+    wished_trials,
+)
 from raytl.search.records import Asked, SearchListener, SearchOutcome, TrialRecord
 from raytl.search.rescoring import rescore
 from raytl.search.space.binding import BoundSpace
@@ -84,7 +91,8 @@ def search(
         listener.on_phase(TIME, f"{spent_s:.0f} s of the time budget went into starting and reading the data")
     if settings.verbose:
         logging.getLogger("raytl").setLevel(logging.ERROR)
-    check_goal(bound.data, settings)  # said now rather than after the search
+    if bound.data.target is not None:  # of a run of before that has none it is told at the end
+        check_goal(bound.data, settings)  # said now rather than after the search
 
     def prepared(data: TrainingData, lanes: Lanes) -> tuple[Workspace, SearchPlan]:
         workspace_settings = make_workspace_settings(data, bound.space, settings, lanes)
@@ -108,7 +116,7 @@ def search(
             why = f"one class{where} has at least {metrics.SKEWED} times the images of another"
             listener.on_phase("metric", f"judging by {metric.title}, for {why}")
         if not bound.can_train and (settings.trials or data.can_score):
-            listener.on_phase("metric", _nothing_trained(data, settings))
+            listener.on_phase("metric", nothing_trained(data, settings))
         return workspace, plan
 
     plan: SearchPlan | None = None
@@ -287,14 +295,3 @@ def run_plan(
     if not finished:
         plan.interrupt()
     return finished
-
-
-def _nothing_trained(data: TrainingData, settings: SearchSettings) -> str:
-    """Why a search makes heads on frozen features and no more."""
-    why = "no image would tell what is better"
-    if data.can_score:
-        why = (
-            "images without labels do not tell whether a trained network is better than a head on frozen features; "
-            "a second labelled image of each class would"
-        )
-    return f"nothing is trained{', whatever --trials says' if settings.trials else ''}: {why}"

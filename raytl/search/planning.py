@@ -134,6 +134,17 @@ def wished_trials(bound: BoundSpace, settings: SearchSettings) -> int:
     return most if bound.can_train else 0
 
 
+def nothing_trained(data: TrainingData, settings: SearchSettings) -> str:
+    """Why a search makes heads on frozen features and no more."""
+    why = "no image would tell what is better"
+    if data.can_score:
+        why = (
+            "images without labels do not tell whether a trained network is better than a head on frozen features; "
+            "a second labelled image of each class would"
+        )
+    return f"nothing is trained{', whatever --trials says' if settings.trials else ''}: {why}"
+
+
 def make_plan_settings(
     bound: BoundSpace,
     settings: SearchSettings,

@@ -28,7 +28,7 @@ def is_squashed(uri: str) -> bool:
 
 
 def is_published(uri: str) -> bool:
-    """Whether a source model is, or holds, a network with weights that were not learned from the user's own images."""
+    """Whether a source model is, or holds, a network whose weights were there before the search."""
     return any(not part.startswith(("plain:", "pretrain:")) and not is_untrained(part) for part in joined_parts(uri))
 
 

@@ -105,7 +105,7 @@ function one(run) {
     part("name", el("h2", {}, run.name, badge(run.status), ...run.tags.map((tag) => el("span", { class: "badge" }, tag))), el("p", { class: "soft" }, `${run.setting}, ${run.path}`), run.note ? el("p", {}, run.note) : null),
     part("cards", el("dl", { class: "cards" }, cards.map(([name, value, under]) => el("div", { class: "card" }, el("dt", {}, name), el("dd", {}, value, el("small", {}, under)))))),
     part("standing",
-      run.status === "running" ? el("p", {}, el("progress", { max: run.planned || 1, value: tried, "aria-label": "strategies tried" }), el("span", { class: "soft" }, `${tried} of ${run.planned || "?"} strategies begun${phase ? `; now ${phase.phase} ${phase.detail}` : ""}`)) : null,
+      run.status === "running" ? el("p", {}, el("progress", run.planned ? { max: run.planned, value: tried, "aria-label": "strategies tried" } : { max: run.time_budget_s || 1, value: run.seconds, "aria-label": "time used" }), el("span", { class: "soft" }, `${run.planned ? `${tried} of ${run.planned}` : tried} strategies begun${phase ? `; now ${phase.phase} ${phase.detail}` : ""}`)) : null,
       best.strategy && !run.sentences.length ? el("p", {}, el("b", {}, best.strategy)) : null,
       run.status === "running" ? null : el("p", {}, run.why),
       ...run.sentences.map((sentence) => el("p", {}, sentence))),

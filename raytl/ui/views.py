@@ -15,6 +15,7 @@ from raytl.runs.run import interval
 from raytl.runs.sentences import sentences
 from raytl.runs.store import Known
 from raytl.search.jobs import JobKind
+from raytl.search.planning import UNLIMITED, most_trials
 from raytl.search.records import TrialRecord
 from raytl.search.space.definition import ANY, parse_space
 
@@ -59,6 +60,7 @@ def show(run: Run, price: float | None = None) -> dict[str, Any]:
     summary, records = run.summary(), run.records()
     share = metrics.recorded(str(summary["metric"])).share
     search, space = run.settings.get("search", {}), run.settings.get("space_settings", {})
+    planned = most_trials(space.get("trials") or 0, search.get("trials"), search.get("time_budget_s"))
     asked = asked_of(run.place) if run.status == "running" else None
     return dict(
         plain(
@@ -72,7 +74,7 @@ def show(run: Run, price: float | None = None) -> dict[str, Any]:
                 "cost": None if price is None else price * run.seconds / HOUR_S,
                 "setting": wording.at_hand(summary["setting"]),
                 "metric": summary["metric"],
-                "planned": search.get("trials") or space.get("trials"),
+                "planned": planned if planned < UNLIMITED else None,
                 "time_budget_s": search.get("time_budget_s"),
                 "epochs": space.get("epochs"),
                 "counts": summary["trials"]["by_status"],

@@ -326,3 +326,9 @@ def test_an_interrupted_run_gets_more_on_top_of_what_it_had(tmp_path: Path, phot
     assert (further.trials, further.time_budget_s) == (BEGUN.trials + 50, BEGUN.time_budget_s - 100.0)
     longer = begun.settings(**nothing, more=More(seconds=60.0))
     assert (longer.trials, longer.time_budget_s) == (BEGUN.trials, BEGUN.time_budget_s - 40.0)
+    by_time = replace(begun, first_settings=replace(BEGUN, trials=None), tried=7).settings(
+        **nothing, more=More(trials=5)
+    )
+    assert by_time.trials == 12  # of a search that only time was to end
+    by_number = replace(begun, first_settings=replace(BEGUN, trials=None, time_budget_s=None))
+    assert by_number.settings(**nothing | {"time_budget_s": 60.0}).trials == begun.space.settings.trials

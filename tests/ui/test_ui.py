@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -44,6 +45,17 @@ class TestWhatIsShown:
         for address in ("/api/runs", "/api/runs/digits", "/api/compare?a=digits&b=digits-2"):
             answer = page.get(address)
             assert answer.status_code == 200 and answer.json(), address
+
+    def test_of_a_run_that_only_time_ends_no_number_is_planned(self, page: TestClient, live: RunWriter) -> None:
+        path = live.path / "run.json"
+        before = path.read_text()
+        document = json.loads(before)
+        document["settings"]["search"] = {"trials": None, "time_budget_s": 60.0}
+        try:
+            path.write_text(json.dumps(document))
+            assert page.get("/api/runs/live").json()["planned"] is None
+        finally:
+            path.write_text(before)
 
     def test_a_run_that_goes_on(self, page: TestClient, live: RunWriter) -> None:
         run = page.get("/api/runs/live").json()

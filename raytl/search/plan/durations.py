@@ -42,6 +42,7 @@ class Durations:
         self._step_s: dict[str, float] = {}
         self._stages: dict[str, tuple[float, ...]] = {}
         self._needs_s: dict[str, float] = {}
+        self._strategies: dict[str, Strategy] = {}
 
     def probed(self, job: LaneJob, result: JobResult) -> None:
         """Take in the end of a probe."""
@@ -166,7 +167,9 @@ class Durations:
         found: dict[str, list[float]] = {}
         for record in self._records:
             share, seconds = self._progress(record)
-            strategy = Strategy.from_dict(record.strategy)
+            if record.strategy_key not in self._strategies:  # asked for every proposal, of every trial
+                self._strategies[record.strategy_key] = Strategy.from_dict(record.strategy)
+            strategy = self._strategies[record.strategy_key]
             bare = 0.0 if strategy.convex else self._bare(strategy)
             if share >= LEAST_SHARE and seconds and bare:
                 found.setdefault(strategy.source_model, []).append(seconds / share / bare)

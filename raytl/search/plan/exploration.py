@@ -16,6 +16,9 @@ from raytl.training.strategy import Strategy
 
 DEAR = 40
 """Strategies in a row that there is no time for, after which the search for one that there is is given up."""
+FAILING = 20
+"""Strategies in a row that failed, after which no further one is tried: with time alone to end a search there would be
+hundreds, each as its predecessor."""
 
 
 class Exploration:
@@ -57,6 +60,7 @@ class Exploration:
         self._refused: list[Strategy] = []
         self._passed_over: list[tuple[float, Strategy]] = []
         self._since_best = 0
+        self._failing = 0
         self._best_score = float("-inf")
 
     # --- strategies out ---------------------------------------------------------------------------------------------
@@ -148,8 +152,8 @@ class Exploration:
         return self.exhausted or self._too_dear or self.has_enough()
 
     def has_enough(self) -> bool:
-        """Whether no further strategy is worth it: enough trials, no patience left, too little to gain, or no time."""
-        if self.tried >= self._trials:
+        """Whether no further one is worth it: enough trials, all failing, no patience, too little to gain, no time."""
+        if self.tried >= self._trials or self._failing >= FAILING:
             return True
         patience = self._settings.patience
         if patience is not None and self._since_best >= patience:
@@ -219,6 +223,7 @@ class Exploration:
     def on_end(self, number: int, record: TrialRecord) -> None:
         """Take in the end of a trial."""
         self._tell(self._handles.pop(number), record)
+        self._failing = self._failing + 1 if record.status == TrialStatus.FAILED else 0
         self._count_patience(record)
 
     def restore(self, record: TrialRecord) -> None:

@@ -22,7 +22,7 @@ kept for it. It is made all the same in time that was not used, where there is s
 CONFIRMED = 4
 """Strategies that are tried on all folds."""
 CONTROLS = 3
-"""Controls that are reckoned with before the winner is known: weights, adaptation, domain or freezing."""
+"""Controls that are reckoned with before the winner is known, of those that a winner may have."""
 
 
 class TimeBudget:

@@ -381,6 +381,16 @@ class TestStopping:
 
 
 class TestFailures:
+    def test_where_all_fail_time_alone_does_not_keep_the_search_going(self, space: BoundSpace) -> None:
+        search = Search(space, trials=10**6, time_budget_s=60.0, recipes=FixedRecipes(BASELINES, PROBES))
+
+        def fails(job: LaneJob) -> Curve:
+            trains = job.kind in (JobKind.SEARCH, JobKind.BASELINE, JobKind.CONTROL)
+            return Curve(seconds=0.1, reason="ValueError: mine") if trains else rising(job)
+
+        search.play(fails)
+        assert 0 < len(search.records(JobKind.SEARCH)) < 40 and search.plan.winner() is not None
+
     def test_failed_trials_are_recorded_and_the_search_goes_on(self, space: BoundSpace) -> None:
         def curves(job: LaneJob) -> Curve:
             diverges = job.kind == JobKind.SEARCH and float(job.strategy["head_lr"]) > 0.05
