@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import re
 from collections import Counter
@@ -12,13 +11,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from raytl.core.errors import UserError
+from raytl.sources.figures import HARMLESS
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 """What files of bare weights are called."""
@@ -32,11 +31,6 @@ _NESTS = (
 _DEEPEST = 3
 _AVERAGED = re.compile(r"momentum|average|encoder_k\b|\b(?:ema|target|teacher)\b")
 """What the second of two like networks is called, which follows the first one in self-supervised training."""
-_HARMLESS: list[Any] = [
-    argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in "?bhilqBHILQefd"),
-    *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # type: ignore[attr-defined]
-]  # fmt: skip
-"""Beside tensors and plain values, what checkpoints hold of a training: its options and figures, that do nothing."""
 _UNPICKLING = Lock()
 
 Names = dict[str, str]
@@ -53,8 +47,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return tensors(path.read_bytes(), str(path))
-        with _UNPICKLING, torch.serialization.safe_globals(_HARMLESS):  # one list for the whole process
+        with _UNPICKLING, torch.serialization.safe_globals(HARMLESS):  # one list for the whole process
             values = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
     except pickle.UnpicklingError as error:
@@ -62,7 +58,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: is damaged or holds more than tensors and plain values, and nothing else is unpickled; save its "
             "state dict alone, as safetensors or with torch.save(model.state_dict(), ...)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:  # a damaged file makes torch raise anything, MemoryError among it
         raise UserError(f"{path}: is not a readable file of weights; download or save it again") from error
     state = _state_in(values, _DEEPEST)
     if not state:
