@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -262,13 +263,17 @@ class TestPublishedWeights:
         assert "https://download.pytorch.org/models/mobilenet_v3_small-047dcff4.pth" in text
         assert "torchvision:mobilenet_v3_small@none" in text
 
-    @pytest.mark.parametrize("damage", ["truncated", "text", "object"])
+    @pytest.mark.parametrize("damage", ["truncated", "text", "object", "cut in a number"])
     def test_damaged_or_hostile_file_is_refused(self, damage: str, hub: Path) -> None:
         path = put_in_cache("mobilenet_v3_small", network("mobilenet_v3_small", 32), hub)
         if damage == "truncated":
             path.write_bytes(path.read_bytes()[:100_000])
         elif damage == "text":
             path.write_text("not a file of weights")
+        elif damage == "cut in a number":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("a/data.pkl", b"\x80\x02J")
+                archive.writestr("a/version", "3\n")
         else:
             torch.save({"weight": Path("an object of a class that is no tensor")}, path)
         with pytest.raises(UserError, match="delete it so that it is fetched again"):

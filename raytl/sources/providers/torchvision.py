@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import pickle
 import re
 from dataclasses import dataclass, replace
 from functools import cache
@@ -258,7 +257,7 @@ def _published(chosen: _Choice) -> dict[str, Tensor]:
             f"{chosen.uri}: the published weights are not in {path} and could not be fetched ({error}); put "
             f"{chosen.weights.url} there, set TORCH_HOME to a cache that has it, or use torchvision:{chosen.name}@none"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file makes torch raise anything, MemoryError among it
         raise UserError(f"{path}: not a readable file of weights; delete it so that it is fetched again") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: holds something else than a state dict; delete it so that it is fetched again")
