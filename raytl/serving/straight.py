@@ -22,7 +22,6 @@ from ray.serve._private.replica import Replica, ReplicaMetricsManager
 from ray.serve._private.tracing_utils import is_tracing_enabled
 from starlette.types import Message, Receive, Scope, Send
 
-from raytl.serving.uploads import again
 from raytl.serving.waiting import stamp
 
 # HAProxy is told to say so of what is watched here (``haproxy/configuration.py``).
@@ -43,32 +42,27 @@ def shorten() -> None:
 async def direct(self: Replica, scope: Scope, receive: Receive, send: Send) -> None:
     """Handle one request, before it waits for its turn; it does once its body is there."""
     stamp(scope)
+    metadata = _metadata(self, scope)
     uploads = getattr(self._user_callable_asgi_app, "uploads", None) if scope.get("method") == "POST" else None
     if uploads is None:
-        await _passed(self, scope, receive, send)
+        await _passed(self, metadata, scope, receive, send)
         return
-    first = await receive()
-    if not first.get("more_body"):
-        await _passed(self, scope, again([first], receive), send)
-        return
-    metadata = _metadata(self, scope)
-    if metadata is not None and not self._can_accept_request(metadata):  # it would be sent for nothing
-        await _serves_way(self, scope, again([first], receive), send)
+    if metadata is not None and not self._can_accept_request(metadata):  # its body would be sent for nothing
+        await _serves_way(self, scope, receive, send)
         return
     # There is no work yet, but the replica must not end meanwhile: Serve waits for what is reserved.
     upload = f"upload {id(scope)}"
     self._reserved_slots.add(upload)
     try:
-        async with uploads.reading(scope, first, receive) as there:
+        async with uploads.reading(scope, receive) as there:
             self._reserved_slots.discard(upload)
-            await _passed(self, scope, there, send)
+            await _passed(self, metadata, scope, there, send)
     finally:
         self._reserved_slots.discard(upload)
 
 
-async def _passed(self: Replica, scope: Scope, receive: Receive, send: Send) -> None:
-    """Have a request wait for its turn, here or as Serve does."""
-    metadata = _metadata(self, scope)
+async def _passed(self: Replica, metadata: RequestMetadata | None, scope: Scope, receive: Receive, send: Send) -> None:
+    """Have a request wait for its turn, here or as Serve does: there where metadata is None."""
     if metadata is None or not self._can_accept_request(metadata):
         await _serves_way(self, scope, receive, send)
         return

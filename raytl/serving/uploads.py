@@ -1,14 +1,16 @@
 """Bodies that are read before their requests' turn comes: whoever sends slowly holds up nobody who waits behind.
 
 HAProxy passes a request on once the first 64 KiB of it are there, and what is read in its turn takes one of a replica's
-few places for as long as it comes. Most requests are there as a whole, and then nothing is done here. What may be held
-is bounded: beyond that a body is read in its request's turn, and so is one that the gate will refuse.
+few places for as long as it comes; without HAProxy nothing but the headers may be there. Most requests are there as a
+whole, and then nothing is waited for here. What may be held is bounded: beyond that a body is read in its request's
+turn. So is one that its headers refuse, which is never: nobody is asked for a body (``Expect: 100-continue``) in vain.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -33,34 +35,34 @@ class Uploads:
         self._bytes = 0
 
     @asynccontextmanager
-    async def reading(self, scope: Scope, first: Message, receive: Receive) -> AsyncIterator[Receive]:
-        """What to receive a request by whose body has begun with ``first``: all of it is there then, if it may be.
+    async def reading(self, scope: Scope, receive: Receive) -> AsyncIterator[Receive]:
+        """What to receive a request by whose headers are there: all of its body is there then, if it may be.
 
-        It is not where its time is over, it is larger than a request may be, or too much is held already.
+        It is not where its time is over, it is larger than a request may be, or too much is held already. Of one that
+        its headers have refused nothing has been received.
         """
         settings = self._settings()
-        came, size = [first], len(first.get("body", b""))
+        if not self._may_wait(scope, settings):
+            yield receive
+            return
+        came: deque[Message] = deque()  # the only place that holds them, so that whoever takes one has it alone
+        more, size = True, 0
         began = time.monotonic()
         try:
-            self._bytes += size
-            if self._may_wait(scope, settings):
-                self._under_way += 1
-                try:
-                    with suppress(TimeoutError):  # which is said in its turn
-                        async with asyncio.timeout(settings.request_timeout_s - waited_s(scope)):
-                            while (
-                                came[-1].get("more_body")
-                                and size <= settings.max_body_bytes
-                                and self._bytes < MOST_BYTES
-                            ):
-                                came.append(await receive())
-                                more = len(came[-1].get("body", b""))
-                                size += more
-                                self._bytes += more
-                finally:
-                    self._under_way -= 1
+            self._under_way += 1
+            try:
+                with suppress(TimeoutError):  # which is said in its turn
+                    async with asyncio.timeout(settings.request_timeout_s - waited_s(scope)):
+                        while more and size <= settings.max_body_bytes and self._bytes < MOST_BYTES:
+                            came.append(await receive())
+                            more = came[-1].get("more_body", False)
+                            part = len(came[-1].get("body", b""))
+                            size += part
+                            self._bytes += part
+            finally:
+                self._under_way -= 1
             scope[UPLOADED] = time.monotonic() - began
-            yield again(came, receive)
+            yield _again(came, receive)
         finally:
             self._bytes -= size
 
@@ -83,21 +85,14 @@ class ReadAhead:
             await self._app(scope, receive, send)
             return
         stamp(scope)
-        first = await receive()
-        if not first.get("more_body"):
-            await self._app(scope, again([first], receive), send)
-            return
-        async with self._uploads.reading(scope, first, receive) as there:
+        async with self._uploads.reading(scope, receive) as there:
             await self._app(scope, there, send)
 
 
-def again(came: list[Message], receive: Receive) -> Receive:
+def _again(came: deque[Message], receive: Receive) -> Receive:
     """What to receive by what has come already, and then the rest."""
-    waiting = iter(came)
 
     async def next_one() -> Message:
-        for message in waiting:
-            return message
-        return await receive()
+        return came.popleft() if came else await receive()
 
     return next_one

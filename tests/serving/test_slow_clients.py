@@ -28,16 +28,16 @@ def service_of(bundle: Path, limit_s: float) -> Service:
     return service
 
 
-@pytest.fixture(scope="module")
-def address(bundles) -> Iterator[tuple[str, int]]:
-    """Of one that has little patience."""
-    with listening(create_http(service_of(bundles["first"], 0.5))) as address:
+@pytest.fixture(scope="module", params=[None, 2], ids=["in its turn", "before its turn"])
+def address(request, bundles) -> Iterator[tuple[str, int]]:
+    """Of one that has little patience, and reads bodies when."""
+    with listening(create_http(service_of(bundles["first"], 0.5), most_waiting=request.param)) as address:
         yield address
 
 
-def head(path: str, length: int) -> bytes:
-    lines = (f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: image/png", f"Content-Length: {length}", "", "")
-    return "\r\n".join(lines).encode()
+def head(path: str, length: int, *more: str) -> bytes:
+    lines = (f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: image/png", f"Content-Length: {length}")
+    return "\r\n".join((*lines, *more, "", "")).encode()
 
 
 def answer_of(client: socket.socket, told: bytes = b"") -> bytes:
@@ -69,6 +69,19 @@ def test_a_body_that_trickles_in_is_refused_in_time(address, path):
     top, _, body = answer.partition(b"\r\n\r\n")
     assert top.startswith(b"HTTP/1.1 408 ")
     assert json.loads(body)["error"].startswith("the request did not arrive within 0.5 s")
+
+
+def test_headers_alone_are_refused_in_time(address):
+    with socket.create_connection(address, timeout=30) as client:
+        client.sendall(head("/v1/predict", 1000))
+        assert answer_of(client).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(("length", "headers", "status"), [(10**9, (), 413), (10, ("Origin: http://elsewhere",), 403)])
+def test_what_is_refused_by_its_headers_is_not_asked_for_its_body(address, length, headers, status):
+    with socket.create_connection(address, timeout=30) as client:
+        client.sendall(head("/v1/predict", length, *headers, "Expect: 100-continue"))
+        assert answer_of(client).startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_whoever_hangs_up_leaves_no_trace(bundles, png, caplog):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 from test_straight import FROM_HAPROXY, replica_of
 
-from raytl.serving import straight, uploads
+from raytl.serving import straight, uploads, waiting
 from raytl.serving.http import create_http
 from raytl.serving.service import Service
 from raytl.serving.settings import ServingSettings
@@ -22,18 +24,19 @@ Way = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Slow:
-    """A request whose body comes in three parts, the second one when it is let go on."""
+    """A request whose body comes in three parts. there: of them, those that are before it is let go on."""
 
-    def __init__(self, body: bytes, *headers: tuple[bytes, bytes], path: str = "/v1/predict") -> None:
+    def __init__(self, body: bytes, *headers: tuple[bytes, bytes], path: str = "/v1/predict", there: int = 1) -> None:
         third = len(body) // 3
         self._parts = [body[:third], body[third : 2 * third], body[2 * third :]]
+        self._waits_at = len(self._parts) - there
         self._headers = [(b"host", b"localhost"), *FROM_HAPROXY, *headers]
         self._path = path
         self.asked, self.go_on = asyncio.Event(), asyncio.Event()
         self.sent: list[Message] = []
 
     async def receive(self) -> Message:
-        if len(self._parts) == 2:
+        if len(self._parts) == self._waits_at:
             self.asked.set()
             await self.go_on.wait()
         part = self._parts.pop(0)
@@ -81,18 +84,20 @@ def way(request, settings) -> Way:
     return through
 
 
-def test_those_who_are_ready_do_not_wait_for_those_who_are_not(way, png):
+@pytest.mark.parametrize("there", [0, 1])
+def test_those_who_are_ready_do_not_wait_for_those_who_are_not(way, png, there):
     async def main() -> None:
-        slow = [Slow(png(0)) for _ in range(4)]
-        waiting = [asyncio.create_task(one.by(way)) for one in slow]
+        slow = [Slow(png(0), there=there) for _ in range(4)]
+        answered = [asyncio.create_task(one.by(way)) for one in slow]
         for one in slow:
             await one.asked.wait()
+        assert way.uploads._under_way == 4
         if way.replica is not None:  # Serve does not end it while they come
             assert len(way.replica._reserved_slots) == 4
         assert [await Quick(png(1)).by(way) for _ in range(3)] == [200] * 3
         for number, one in enumerate(slow):
             one.go_on.set()
-            assert await waiting[number] == 200
+            assert await answered[number] == 200
         if way.replica is not None:
             assert not way.replica._reserved_slots and way.replica._num_queued_requests == 0
 
@@ -105,13 +110,13 @@ def test_what_is_held_is_bounded_and_the_rest_is_read_in_its_turn(way, png, monk
 
     async def main() -> None:
         held, beyond = Slow(png(0)), Slow(png(0))
-        waiting = [asyncio.create_task(held.by(way)), asyncio.create_task(beyond.by(way))]
+        answered = [asyncio.create_task(held.by(way)), asyncio.create_task(beyond.by(way))]
         for one in (held, beyond):
             await one.asked.wait()
         assert way.uploads._bytes < len(png(0)) and way.uploads._under_way == 1
         for one in (beyond, held):
             one.go_on.set()
-        assert [await one for one in waiting] == [200, 200]
+        assert [await one for one in answered] == [200, 200]
 
     asyncio.run(main())
     assert way.uploads._bytes == 0
@@ -128,9 +133,10 @@ def test_what_is_held_is_bounded_and_the_rest_is_read_in_its_turn(way, png, monk
 def test_what_will_be_refused_is_not_read(way, settings, png, changed, headers, status):
     async def main() -> None:
         await way.service.apply(replace(settings, **changed))
-        one = Slow(png(0), *headers)
+        one = Slow(png(0), *headers, there=0)
+        one.go_on.set()
         assert await one.by(way) == status
-        assert not one.asked.is_set()
+        assert not one.asked.is_set()  # so that uvicorn has not told it to go on, where it expects that
 
     asyncio.run(main())
 
@@ -146,22 +152,66 @@ def test_one_that_is_larger_than_it_says_is_refused_when_it_is(way, settings, pn
     asyncio.run(main())
 
 
-def test_one_that_does_not_come_in_its_time_is_late_and_has_not_waited_for_its_turn(way, settings, png):
+@pytest.mark.parametrize("there", [0, 1])
+def test_one_that_does_not_come_in_its_time_is_late_and_has_not_waited_for_its_turn(way, settings, png, there):
     async def main() -> None:
         await way.service.apply(replace(settings, request_timeout_s=0.2))
-        assert await Slow(png(0)).by(way) == 408
+        async with asyncio.timeout(60):
+            assert await Slow(png(0), there=there).by(way) == 408
 
     asyncio.run(main())
     assert way.uploads._bytes == way.uploads._under_way == 0
 
 
+@pytest.mark.parametrize("there", [0, 1])
+def test_one_that_comes_late_but_in_its_time_has_not_waited_for_its_turn(way, settings, png, there, monkeypatch):
+    now = 1000.0
+    for module in (uploads, waiting):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+
+    async def main() -> None:
+        nonlocal now
+        slow = Slow(png(0), there=there)
+        answered = asyncio.create_task(slow.by(way))
+        await slow.asked.wait()
+        now += 0.8 * settings.request_timeout_s
+        slow.go_on.set()
+        assert await answered == 200
+
+    asyncio.run(main())
+
+
+def test_what_has_been_passed_on_is_not_held_here_as_well(settings):
+    class Part(dict):
+        """One that can be asked whether it is still there."""
+
+    coming = [Part(type="http.request", body=b"x", more_body=more) for more in (True, True, False)]
+    seen = [weakref.ref(part) for part in coming]
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def main() -> None:
+        read_ahead = uploads.Uploads(lambda: settings)
+        scope = {"method": "POST", "path": "/v1/predict", "headers": [(b"host", b"localhost")]}
+        async with read_ahead.reading(scope, receive) as there:
+            assert not coming and read_ahead._bytes == 3
+            for part in seen:
+                assert part() is not None
+                assert (await there())["body"] == b"x"
+                assert part() is None
+            assert read_ahead._bytes == 3  # whoever has read them holds them until the answer
+
+    asyncio.run(main())
+
+
 def test_an_explanation_goes_serves_own_way_and_is_awaited_likewise(way, png):
     async def main() -> None:
         slow = Slow(png(0), path="/v1/explain")
-        waiting = asyncio.create_task(slow.by(way))
+        answered = asyncio.create_task(slow.by(way))
         await slow.asked.wait()
         assert await Quick(png(1)).by(way) == 200
         slow.go_on.set()
-        assert await waiting == 200
+        assert await answered == 200
 
     asyncio.run(main())
