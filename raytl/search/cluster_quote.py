@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from raytl.search.space.files import read_yaml
 
 BOOT_S = 300.0
 """Until a node that the autoscaler asked for is there and set up."""
+_USED_UP = 0.9
+"""Share of a time budget from which on it is taken for what ended a search: what is left is kept for its end."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ def reckon(
 
     lanes: as the search is told. Without, it uses the nodes that are always there, and has at most the one added that
     it cannot begin without.
-    lane_speed: how many times as fast a lane there is as one here. Raises UserError where no lane fits.
+    lane_speed: how many times as fast a lane there is as one here.
+    A time budget, which runs from the search's start, is used up by however many lanes, where it alone ends a search;
+    trials are done sooner by more of them, and never later than it ends. Raises UserError where no lane fits.
     """
     slots = [(node.cpus, node.gpus) for node in types for _ in range(node.at_first)]
     grows = room_for(slots, gpus_per_trial) < (lanes or 1) and any(node.count > node.at_first for node in types)
@@ -119,12 +124,20 @@ def reckon(
         raise UserError(f"no lane of {planned.cpus:g} CPUs and {planned.gpus:g} GPUs fits a node of this cluster")
     boot = BOOT_S if any(used[node.name] > node.at_first for node in types) else 0.0
 
-    def hours(here_s: float) -> float:
+    budget_s = math.inf if told.time_budget_s is None else told.time_budget_s
+
+    def hours(here_s: float, *, at_least: bool = False) -> float:
         work_s = (here_s - START_S) * told.lanes  # of all lanes together
-        return (boot + START_S + work_s / (count * lane_speed)) / 3600
+        there_s = START_S + work_s / (count * lane_speed)
+        if told.trials is None:
+            there_s = here_s
+        elif here_s >= _USED_UP * budget_s and not at_least:
+            # How many trials were left nobody knows: more lanes may have time for more of them, and be no sooner done.
+            there_s = max(here_s, there_s)
+        return min(boot + there_s, max(here_s, budget_s)) / 3600
 
     times = told.search_s
-    spent = Interval(hours(times.value), hours(times.low), hours(times.high))
+    spent = Interval(hours(times.value), hours(times.low, at_least=True), hours(times.high))
     money = None
     if all(node.price is not None for node in types):
         hourly = sum(used[node.name] * (node.price or 0.0) for node in types)

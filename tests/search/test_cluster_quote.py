@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ ROOT = Path(__file__).parents[2]
 HOUR = 3600.0
 
 
-def quote(search_s: float, trials: int = 40, lanes: int = 2) -> Quote:
-    times = Interval(search_s, search_s / 2 + START_S / 2, 2 * search_s - START_S)
+def quote(search_s: float, trials: int | None = 40, lanes: int = 2, budget_s: float | None = None) -> Quote:
+    """In a time budget, the longest and the middle of the rehearsals are no longer than it."""
+    times = Interval(search_s, search_s / 2 + START_S / 2, min(2 * search_s - START_S, budget_s or math.inf))
     one = Interval(1, 1, 1)
-    return Quote(one, times, one, 0.0, 0, 0, None, "accuracy", trials, lanes, None, [], 0.0)
+    return Quote(one, times, one, 0.0, 0, 0, None, "accuracy", trials, lanes, budget_s, [], 0.0)
 
 
 def head(**more) -> NodeType:
@@ -48,6 +50,30 @@ def test_faster_lanes_and_shared_gpus():
     idle_s = BOOT_S + START_S
     assert slow.hours.value * HOUR - idle_s == pytest.approx(4 * (fast.hours.value * HOUR - idle_s))
     assert (slow.lanes, shared.lanes) == (1, 4) and shared.hours.value == pytest.approx(fast.hours.value)
+
+
+@pytest.mark.parametrize(("here", "there", "speed"), [(1, 8, 1.0), (4, 1, 1.0), (2, 2, 0.5)])
+def test_a_time_budget_lasts_as_long_on_any_number_of_lanes(here, there, speed):
+    types = [head(price=0.1), gpus(there, price=1.0, least=there)]
+    told = reckon(quote(2 * HOUR, None, here, 2 * HOUR), types, lanes=there, gpus_per_trial=1, lane_speed=speed)
+    assert (told.hours.value, told.hours.high) == (2.0, 2.0) and told.hours.low <= 2.0
+    assert told.money.value == pytest.approx(2 * (0.1 + there))
+
+
+def test_a_time_budget_runs_while_nodes_are_awaited():
+    """That one trains nothing sooner than it is there does not make the search end later."""
+    assert reckon(quote(2 * HOUR, None, 1, 2 * HOUR), [head(), gpus(8)], lanes=8, gpus_per_trial=1).hours.value == 2.0
+
+
+def test_trials_within_a_time_budget_end_with_it_at_the_latest():
+    types = [head(), gpus(8, least=8)]
+    few = reckon(quote(HOUR + START_S, 40, 8, 2 * HOUR), types, lanes=1, gpus_per_trial=1)
+    assert few.hours.value == few.hours.high == 2.0  # one lane would take eight hours
+    soon = reckon(quote(HOUR + START_S, 40, 1, 4 * HOUR), types, lanes=8, gpus_per_trial=1)
+    assert soon.hours.value == pytest.approx((START_S + HOUR / 8) / HOUR)
+    # Of a thousand there are some left when it ends here: more lanes try more of them in the time.
+    many = reckon(quote(2 * HOUR, 1000, 1, 2 * HOUR), types, lanes=8, gpus_per_trial=1)
+    assert many.hours.value == many.hours.high == 2.0 and many.hours.low < 0.25
 
 
 def test_no_more_nodes_than_trials_and_no_money_without_prices():
