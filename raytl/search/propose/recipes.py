@@ -166,9 +166,12 @@ class Recipes:
         return found or next((uri for uri in self._space.source_models if is_untrained(uri)), None)
 
     def untrained(self, uri: str) -> str | None:
-        """The same architecture without what it has learned; None where there is no such thing."""
-        pretraining = parse_pretrain(uri)
-        return pretraining[1] if pretraining is not None else sources.untrained_uri(uri)
+        """The same architecture without what it has learned; None where there is no such thing.
+
+        What is trained on a domain may have begun with learned weights, which it does without as well.
+        """
+        start = _network(uri)
+        return start if is_untrained(start) else sources.untrained_uri(start)
 
     # --- which domain to join ---------------------------------------------------------------------------------------
 

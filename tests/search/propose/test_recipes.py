@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tiny import MODEL, PRETRAINED, STAGES, data, shapes, workspace
 
+from raytl import sources
 from raytl.adaptation.mcc import MccConfig
 from raytl.adaptation.moments import LEAST_SEEN
 from raytl.judging.verdict import USUAL, lacks
@@ -18,11 +19,13 @@ from raytl.search.propose.recipes import Recipes
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
+from raytl.sources.checkpoint import write_checkpoint
 from raytl.tasks import TrainingData
 from raytl.training import Strategy
 from raytl.training.roles import PROBE_SAMPLE, held_out_for
 
 OTHER = f"pretrain:other/{MODEL}"
+RESNET = "torchvision:resnet18"
 DARK = f"pretrain:dark/{MODEL}"
 SPACE = """
 space:
@@ -323,6 +326,18 @@ class TestControls:
         scratch = next(c.strategy for c in made.controls(adapted, ORDER, SURVEY) if c.name == "trained from scratch")
         assert lacks(scratch.to_dict(), adapted.to_dict()) == [] and scratch.backbone_ratio == 1.0
         assert scratch.adaptation_config == adapted.adaptation_config
+
+    def test_from_scratch_means_without_what_training_on_a_domain_began_with(self, tmp_path: Path) -> None:
+        """Neither what a domain has taught it nor the weights before: of published ones and of a model's folder."""
+        write_checkpoint(tmp_path / "learned", sources.load(MODEL, channels=1, image_size=16), {})
+        for start, bare in ((f"file:{tmp_path}/learned", MODEL), (RESNET, f"{RESNET}@none"), (MODEL, MODEL)):
+            uris = [f"pretrain:{domain}/{start}" for domain in ("bright", "other")]
+            made = recipes(tmp_path, None, MODEL)  # what controls are made of is not asked of the space
+            assert [made.untrained(uri) for uri in uris] == [bare, bare]
+            assert made.baselines(uris, SURVEY)["scratch"].source_model == bare
+            controls = made.controls(replace(PLAIN, source_model=uris[0], cut=0), uris, SURVEY)
+            without = {c.name: c.strategy.source_model for c in controls if c.part == "source-model"}
+            assert without == {"without pretrained weights": bare, "trained from scratch": bare}
 
     def test_nothing_is_trained_twice_for_two_of_them(self, tmp_path: Path) -> None:
         made = recipes(tmp_path)
