@@ -219,8 +219,9 @@ def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> di
     data, space = task.data, bound.space
     roles = {"target": data.target, "unlabelled": data.unlabelled, **data.source_domains}
     counts = {name: len(images) for name, images in roles.items() if images is not None}
-    if (test := bound.known.unseen(task.test)) is not None:
-        counts["test"] = len(test)
+    opened = bound.known.unseen(task.test)
+    if opened is not None:
+        counts["test"] = len(opened)
     return {
         "task": data.name,
         "setting": str(data.setting),
@@ -237,6 +238,7 @@ def _run_settings(task: Task, bound: BoundSpace, settings: SearchSettings) -> di
         "given": task.given,
         "fingerprint": data.fingerprint,
         "test_fingerprint": task.test.fingerprint if task.test is not None else None,
+        "opened_fingerprint": opened.fingerprint if opened is not None else None,
         "data": {
             "counts": counts,
             "problems": [problem.to_json() for problem in [*task.problems, *bound.problems]],

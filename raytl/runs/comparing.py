@@ -87,9 +87,20 @@ def _space(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data(settings: dict[str, Any]) -> dict[str, Any]:
-    names = ("fingerprint", "test_fingerprint", "classes", "given")
+    names = ("fingerprint", "classes", "given")
     counts = settings.get("data", {}).get("counts", {})
-    return {name: settings.get(name) for name in names} | {f"images.{name}": count for name, count in counts.items()}
+    found = {name: settings.get(name) for name in names} | {"test_fingerprint": _tested_on(settings)}
+    return found | {f"images.{name}": count for name, count in counts.items()}
+
+
+def _tested_on(settings: dict[str, Any]) -> str | None:
+    """The fingerprint of the test images that a run opens; None without any.
+
+    Not of the whole test: images that source models have learned from are left out of it, by one run and not by
+    another. Runs of before opened all, and say nothing else.
+    """
+    found = settings.get("opened_fingerprint", settings.get("test_fingerprint"))
+    return None if found is None else str(found)
 
 
 def _flat(values: dict[str, Any], at: str = "") -> dict[str, Any]:
@@ -125,8 +136,8 @@ def _gain(a: Run, b: Run, summaries: tuple[dict[str, Any], dict[str, Any]]) -> d
 
     Images of one group count as one.
     """
-    known = a.settings.get("test_fingerprint")
-    same_images = known is not None and known == b.settings.get("test_fingerprint") and a.classes == b.classes
+    known = _tested_on(a.settings)
+    same_images = known is not None and known == _tested_on(b.settings) and a.classes == b.classes
     if not same_images or summaries[0]["metric"] != summaries[1]["metric"]:
         return None
     first, second = a.predictions(), b.predictions()

@@ -10,7 +10,9 @@ from photos import COLOURS, SPACE, folder
 import raytl
 from raytl.api.models import copy_bundle
 from raytl.api.planning import bind
+from raytl.api.searching import _run_settings
 from raytl.runs.sentences import cautions, sentences
+from raytl.search.planning import SearchSettings
 from raytl.sources import learned_by
 from raytl.sources.learned import LEARNED_FILE
 from raytl.sources.manifest import read_manifest
@@ -54,6 +56,9 @@ def test_what_a_source_model_knows_is_counted_and_leaves_the_test(model: Path, t
     )
     fresh = bound.known.unseen(task.test)
     assert fresh is not None and len(fresh) == left and not learned.among(fresh.digests).any()
+    settings = _run_settings(task, bound, SearchSettings())
+    assert settings["opened_fingerprint"] == fresh.fingerprint != task.test.fingerprint
+    assert settings["test_fingerprint"] == task.test.fingerprint  # by which the data is known again
     fresh.open()
     with pytest.raises(RuntimeError, match="opened before"):
         task.test.open()
@@ -70,6 +75,7 @@ def test_a_test_of_known_images_alone_is_none(model: Path, tmp_path: Path) -> No
     task = raytl.Task(target=folder(tmp_path / "new", 8, first=50), test=tmp_path / "old")
     bound = bind(task, space(tmp_path, f"file:{model}"))
     assert bound.known.unseen(task.test) is None
+    assert _run_settings(task, bound, SearchSettings())["opened_fingerprint"] is None
     assert "no test is left" in said(bound, "test images")[0] and "--test" in said(bound, "test images")[0]
 
 
@@ -77,6 +83,8 @@ def test_models_that_know_no_image_change_nothing(model: Path, tmp_path: Path) -
     task = raytl.Task(target=folder(tmp_path / "new", 20, first=100), holdout=0.25)
     bound = bind(task, space(tmp_path, f"file:{model}"))
     assert bound.known.unseen(task.test) is task.test and not bound.known.validated
+    settings = _run_settings(task, bound, SearchSettings())
+    assert settings["opened_fingerprint"] == settings["test_fingerprint"]
     assert not said(bound, "learned from")
 
 

@@ -160,6 +160,20 @@ class TestCompare:
         found = compare(a, b)
         assert found.gain is None and set(found.differs["data"]) == {"test_fingerprint"}
 
+    def test_of_one_test_two_runs_may_have_opened_different_images(self, tmp_path):
+        """Each leaves out those that its own source models had learned from; runs of before opened all."""
+
+        def of(name: str, **opened: str | None):
+            return write_example(tmp_path, name, trials=2, settings=SETTINGS | {"test_fingerprint": "t"} | opened)
+
+        a, b, all_of_it = (of(name, opened_fingerprint=name) for name in ("a", "b", "t"))
+        again, older, none = of("again", opened_fingerprint="a"), of("older"), of("none", opened_fingerprint=None)
+        for other in (b, all_of_it, older, none):
+            assert compare(a, other).gain is None and set(compare(a, other).differs["data"]) == {"test_fingerprint"}
+        assert compare(none, none).gain is None
+        for one, other in ((a, again), (all_of_it, older)):
+            assert compare(one, other).gain is not None and not compare(one, other).differs["data"]
+
     def test_with_a_run_that_has_nothing_yet(self, tmp_path):
         a = write_example(tmp_path, "a", trials=2)
         b = RunStore(tmp_path).create("b", SETTINGS).interrupt()
