@@ -130,8 +130,14 @@ def _why_given_up(summary: dict[str, Any]) -> str:
     told = []
     if missing:
         told.append(f"The weights of {' and '.join(missing)} could not be had: 'raytl doctor' says how to get some.")
+    unlicensed = [one["source_model"] for one in shown if one.get("left_out") == "licence"]
+    if unlicensed:
+        were = "was left out for its licence" if len(unlicensed) == 1 else "were left out for their licences"
+        told.append(f"{' and '.join(unlicensed)} {were}: not known to allow commercial use.")
     for one in shown:
-        if not one["weights_missing"]:
+        if one.get("left_out") == "adaptation":
+            told.append(f"{one['source_model']} was left out: {one['reason'].rstrip('.')}.")
+        elif not one["weights_missing"] and one.get("left_out") is None:
             told.append(f"{one['source_model']} was given up: {one['reason'].rstrip('.')}.")
     if len(given_up) > len(shown):
         told.append(f"So it was with {len(given_up) - len(shown)} more.")

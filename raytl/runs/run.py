@@ -24,9 +24,11 @@ from raytl.runs.tables import history_table, read_table, trials_table
 from raytl.search.jobs import JobKind
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.heads import CONVEX
+from raytl.tasks.problems import Severity
 
 _BLOCK = 2**20  # bytes of a journal that are looked through at a time, from its end
-_LEFT_OUT = "left out: "  # how what is said of a source model whose weights cannot be had begins
+_LEFT_OUT = "left out: "  # how what is said of a source model that a search goes without begins
+_WHY_LEFT_OUT = ("weights", "licence", "adaptation")
 
 
 class Run:
@@ -217,12 +219,17 @@ class Run:
         return any(not str(model).startswith("plain:") for model in ([models] if isinstance(models, str) else models))
 
     def _given_up(self) -> list[dict[str, Any]]:
-        """Source models that nothing is known of: they could not be had or made, or no probe of them ended."""
-        found = {
-            str(problem["where"]): {"reason": str(problem["message"]).removeprefix(_LEFT_OUT), "weights_missing": True}
-            for problem in (self.settings.get("data") or {}).get("problems", [])
-            if isinstance(problem, dict) and "where" in problem and str(problem["message"]).startswith(_LEFT_OUT)
-        }
+        """Source models that nothing is known of: they were left out or not made, or no probe of them ended."""
+        found: dict[str, dict[str, Any]] = {}
+
+        def add(model: str, reason: str, left_out: str | None = None) -> None:
+            told = {"reason": reason, "left_out": left_out, "weights_missing": left_out == "weights"}
+            found.setdefault(model, told)
+
+        for problem in (self.settings.get("data") or {}).get("problems", []):
+            why = _why_left_out(problem) if isinstance(problem, dict) and "where" in problem else None
+            if why is not None:
+                add(str(problem["where"]), str(problem["message"]).removeprefix(_LEFT_OUT), why)
         table = self._trials
         if "strategy.source_model" not in table:  # nothing was begun
             table = table.assign(**{"strategy.source_model": None})
@@ -230,10 +237,10 @@ class Run:
         known = set(looked.loc[looked["status"] == TrialStatus.COMPLETED, "strategy.source_model"])
         for model, reason in zip(looked["strategy.source_model"], looked["reason"], strict=True):
             if model not in known and isinstance(reason, str):
-                found.setdefault(str(model), {"reason": reason.removeprefix(f"{model}: "), "weights_missing": False})
+                add(str(model), reason.removeprefix(f"{model}: "))
         for model, reason in ((self.outcome or {}).get("given_up") or {}).items():
             if model not in known:
-                found.setdefault(str(model), {"reason": reason.removeprefix(f"{model}: "), "weights_missing": False})
+                add(str(model), reason.removeprefix(f"{model}: "))
         return [{"source_model": model, **why} for model, why in found.items()]
 
     def _scored(self) -> bool:
@@ -349,3 +356,19 @@ def _time(text: Any) -> datetime:
         return datetime.fromisoformat(str(text))
     except ValueError:
         raise UserError(f"run.json: {text!r} is not a time; the run cannot be read") from None
+
+
+def _why_left_out(problem: dict[str, Any]) -> str | None:
+    """Why a search goes without the source model that a problem is of; None where it says something else.
+
+    ``weights`` that could not be had, a ``licence`` that is not known to allow what was asked for, or no ``adaptation``
+    that does anything to it. Runs of before say it in words alone, and so of losses that a task has nothing for.
+    """
+    message = str(problem.get("message"))
+    if "kind" in problem:
+        return problem["kind"] if problem["kind"] in _WHY_LEFT_OUT else None
+    if problem.get("severity") != Severity.WARNING or not message.startswith(_LEFT_OUT):
+        return None
+    if "is not known to allow commercial use" in message:
+        return "licence"
+    return "adaptation" if message.startswith(f"{_LEFT_OUT}no adaptation") else "weights"

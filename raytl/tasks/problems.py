@@ -23,12 +23,14 @@ class Problem:
     where: the path, file or row it is about.
     message: what was seen and what was done about it.
     leading: whether it says what was taken for what, and so is to be shown before everything else.
+    kind: a word for programs that have to know it from others, whatever its message says; most have none.
     """
 
     severity: Severity
     where: str
     message: str
     leading: bool = False
+    kind: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "where", printable(self.where))
@@ -38,5 +40,6 @@ class Problem:
         return f"{self.where}: {self.message}"
 
     def to_json(self) -> dict[str, str]:
-        """Plain values."""
-        return {"severity": self.severity.value, "where": self.where, "message": self.message}
+        """Plain values; ``kind`` where it has one."""
+        said = {"severity": self.severity.value, "where": self.where, "message": self.message}
+        return said | ({"kind": self.kind} if self.kind else {})

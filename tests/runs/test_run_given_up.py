@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tiny import data
 
 from raytl.runs import RunStore
 from raytl.search.records import TrialRecord, TrialStatus
+from raytl.search.space.binding import BoundSpace
+from raytl.search.space.definition import load_space
 from tests.runs.example import DEFAULTS, SETTINGS, outcome_of, play
 
 MISSING = {
@@ -41,9 +44,35 @@ def test_source_models_that_were_given_up_are_told_with_their_reasons(tmp_path):
     )
     reason = "the published weights could not be fetched; put them there"
     assert told["given_up"] == [
-        {"source_model": "torchvision:resnet18", "reason": reason, "weights_missing": True},
-        {"source_model": "timm:slow", "reason": SLOW, "weights_missing": False},
+        {"source_model": "torchvision:resnet18", "reason": reason, "left_out": "weights", "weights_missing": True},
+        {"source_model": "timm:slow", "reason": SLOW, "left_out": None, "weights_missing": False},
     ]
+
+
+@pytest.mark.parametrize("kinds", [True, False], ids=["of now", "of before"])
+def test_only_those_whose_weights_could_not_be_had_are_said_to_be_so(kinds, tmp_path, monkeypatch):
+    """A licence is no lack of weights, and losses are no source models; runs of before say it in words alone."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    said, pool, none = [], data(), data(unlabelled=None)
+    for number, (task, space, *settings) in enumerate((
+        (pool, "{source_model: ['torchvision:resnet18', 'plain:pixels']}", "licence=commercial"),
+        (pool, "{source_model: ['torchvision:resnet34', 'plain:pixels']}"),
+        (pool, "{source_model: ['scratch:cnn-small', 'plain:pixels'], source_domain: any, adaptation: [coral]}"),
+        (none, "{source_model: 'scratch:cnn-small', adaptation: [none, mcc]}"),  # which needs a pool
+    )):  # fmt: skip
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(f"space: {space}")
+        said += [one.to_json() for one in BoundSpace(load_space(str(file), settings), task).problems]
+    problems = said if kinds else [{key: one[key] for key in MISSING} for one in said]
+    told = summary(tmp_path, data={"counts": {}, "problems": problems})["given_up"]
+    assert [(one["source_model"], one["left_out"], one["weights_missing"]) for one in told] == [
+        ("torchvision:resnet18", "licence", False),
+        ("torchvision:resnet34", "weights", True),
+        ("plain:pixels", "adaptation", False),
+    ]
+    assert "adaptation" in [one["where"] for one in problems]  # the losses, which are told apart
 
 
 def test_one_that_could_not_be_made_had_no_trial_and_is_told_with_its_reason(tmp_path):
@@ -55,6 +84,7 @@ def test_one_that_could_not_be_made_had_no_trial_and_is_told_with_its_reason(tmp
         {
             "source_model": "pretrain:photos/scratch:cnn-small",
             "reason": "photos: too slow to be learned",
+            "left_out": None,
             "weights_missing": False,
         }
     ]

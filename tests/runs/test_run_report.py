@@ -551,8 +551,13 @@ class TestVerdict:
             "reason": "300 images would take it 40 s more",
             "weights_missing": False,
         }
+        reason = "the licence of its weights (unknown) is not known to allow commercial use"
+        barred = {"source_model": "timm:nc", "reason": reason, "left_out": "licence", "weights_missing": False}
+        idle = {"source_model": "plain:pixels", "reason": "no adaptation", "left_out": "adaptation"} | {
+            "weights_missing": False
+        }
         told = {}
-        for given_up in ([missing], [slow], [missing, slow, missing, slow, slow]):
+        for given_up in ([missing], [slow], [missing, slow, missing, slow, slow], [barred], [barred, barred, idle]):
             summary = summary_of("freezing", "helped", (0.1, 0.05, 0.2), source_model=uri) | {"baselines": {}}
             told[len(told)] = transfer(summary | {"given_up": given_up}).text
         assert told[0].endswith(
@@ -560,6 +565,10 @@ class TestVerdict:
         )
         assert told[1].endswith(" timm:vit_tiny was given up: 300 images would take it 40 s more.")
         assert told[2].endswith("So it was with 2 more.")
+        assert told[3].endswith(" timm:nc was left out for its licence: not known to allow commercial use.")
+        assert " were left out for their licences: not known" in told[4]
+        assert told[4].endswith(" plain:pixels was left out: no adaptation.")
+        assert not any("could not be had" in told[number] or "given up" in told[number] for number in (3, 4))
         assert not any("Where none could be had" in sentence for sentence in told.values())
 
     @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ class BoundSpace:
             except (WeightsMissingError, NotAllowedError) as error:
                 self.left_out[uri] = str(error)
                 why = str(error).removeprefix(f"{uri}: ")
-                self.problems.append(Problem(Severity.WARNING, uri, f"left out: {why}"))
+                kind = "licence" if isinstance(error, NotAllowedError) else "weights"
+                self.problems.append(Problem(Severity.WARNING, uri, f"left out: {why}", kind=kind))
         if not kept:
             raise UserError(next(iter(self.left_out.values())))
         return kept
@@ -166,7 +167,7 @@ class BoundSpace:
         losses = ", ".join(name for name in self.space.components["adaptation"])
         for uri in [uri for uri in models if uri not in kept]:
             message = f"left out: no adaptation that the space allows ({losses}) does anything to what is not frozen"
-            self.problems.append(Problem(Severity.WARNING, uri, message))
+            self.problems.append(Problem(Severity.WARNING, uri, message, kind="adaptation"))
         if not kept:
             raise UserError(
                 f"search space '{self.space.name}': adaptation {losses} does nothing to any of its source models, of "
