@@ -255,11 +255,11 @@ def refuse_beside_resume(context: typer.Context, more: Collection[str] = ()) -> 
 def _trials_of(name: str, storage: str | None) -> int:
     """How many strategies a run set out to try."""
     from raytl import api
-    from raytl.search.planning import most_trials
+    from raytl.search.planning import UNLIMITED, most_trials
 
     settings = api.open_run(name, storage).settings
-    search = settings["search"]
-    return most_trials(settings["space_settings"]["trials"], search["trials"], search["time_budget_s"])
+    search, usual = settings["search"], settings.get("space_settings", {}).get("trials", UNLIMITED)
+    return most_trials(usual, search["trials"], search["time_budget_s"])
 
 
 def _show_end(output: Output, run: Run, promotion: Promotion | None) -> None:
