@@ -259,7 +259,7 @@ def _trials_of(name: str, storage: str | None) -> int:
 
     settings = api.open_run(name, storage).settings
     search, usual = settings["search"], settings.get("space_settings", {}).get("trials", UNLIMITED)
-    return most_trials(usual, search["trials"], search["time_budget_s"])
+    return most_trials(usual, search.get("trials"), search.get("time_budget_s"))
 
 
 def _show_end(output: Output, run: Run, promotion: Promotion | None) -> None:
