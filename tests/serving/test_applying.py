@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -143,6 +144,20 @@ def test_two_commands_copy_the_same_bundle_at_once(bundles, monkeypatch, tmp_pat
         paths = list(pool.map(lambda _: snapshot(bundles["first"], version), range(2)))
     assert paths == [tmp_path / version] * 2 and bundle_version(paths[0]) == version
     assert [path.name for path in tmp_path.iterdir()] == [version]
+
+
+def test_replicas_get_no_copy_of_what_is_of_the_training_images(bundles, monkeypatch, tmp_path):
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}])
+    monkeypatch.setattr(snapshots, "_folder", lambda: tmp_path / "copies")
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundles["first"], bundle)
+    for name in ("features.safetensors", "learned.safetensors"):
+        (bundle / name).write_bytes(b"of people's pictures")
+    copy = snapshot(bundle, "v1")
+    assert {path.name for path in copy.iterdir()} == {path.name for path in Path(bundles["first"]).iterdir()} - {
+        "features.safetensors",
+        "learned.safetensors",
+    }
 
 
 def test_a_hash_that_is_none_is_refused_and_one_in_capitals_fits():
