@@ -115,6 +115,19 @@ def test_what_is_not_written_yet_when_the_file_is_taken_away_is_in_the_next_one(
     assert pq.read_table(tmp_path / "captured-0.parquet").column("image").to_pylist() == [encoded(1)]
 
 
+def test_a_folder_that_goes_before_anything_was_written_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raytl.serving.capture.WRITE_EVERY_S", 1e9)
+    folder = tmp_path / "captured"
+    capture = Capture(folder, 5)
+    capture.note([encoded(0)], *certain(0.5))
+    capture._thread.submit(capture._take_slot).result()
+    shutil.rmtree(folder)
+    capture.close()
+    assert pq.read_table(folder / "captured-0.parquet").column("image").to_pylist() == [encoded(0)]
+
+
 def test_another_model_begins_files_of_its_own(bundles: dict[str, Path], tmp_path: Path) -> None:
     service = Service()
     held = {}

@@ -168,6 +168,21 @@ def test_what_is_published_is_so_again_while_nothing_comes_until_another_version
     monitor.close()
 
 
+def test_a_model_that_was_replaced_is_let_go(known: Path) -> None:
+    bundle = Bundle.load(known)
+    pixels = shapes(4, 52).tensor(bundle.manifest.preprocessing).numpy()
+    monitor = Monitor(Others(window(30, time.time() - 60, 0)))
+    monitor.serves("v1")
+    monitor.note("v1", bundle, pixels, np.full((12, 3), 1 / 3, np.float32))
+    monitor.settle()
+    assert monitor._told is not None
+    monitor.serves("v2")
+    assert monitor._told is None
+    assert monitor.judge("v1", bundle)["health"] is not None  # of a request that was answered before
+    assert monitor._told is None
+    monitor.close()
+
+
 def test_a_flood_is_looked_at_in_part(known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
