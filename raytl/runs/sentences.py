@@ -233,10 +233,20 @@ def _less_would_do(summary: dict[str, Any]) -> list[Sentence]:
             continue
         elif control["verdict"] == "did-not":
             found.append(Sentence("open", f"A simpler model does as well: {figures} against {called}."))
-        else:
+        elif _within(control, gain, summary):
             told = f"A simpler model may do as well: {called} is not beaten beyond doubt, {figures}."
             found.append(Sentence("open", told + of_several(control, summary)))
     return found
+
+
+def _within(control: dict[str, Any], gain: Interval, summary: dict[str, Any]) -> bool:
+    """Whether what a control is worth lies in the winner's own interval: where it does not, few images leave doubt."""
+    best, metric = summary["best"], metric_of(summary)
+    figure = interval(best.get("test_metric") if control["measured_on"] == "test" else best.get("validation_metric"))
+    if figure is None:
+        return True
+    worst = min(metric.oriented(figure.low), metric.oriented(figure.high))
+    return metric.oriented(figure.value) - gain.value >= worst - _SAME
 
 
 def _figure(summary: dict[str, Any], test_images: int) -> str:

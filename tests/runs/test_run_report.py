@@ -666,6 +666,12 @@ class TestVerdict:
         assert "logistic regression on frozen features" in first.text and "by chance" not in first.text
         assert [one for one in cautions(summary) if one == first] == ([first] if verdict == "harm" else [])
 
+    @pytest.mark.parametrize(("gain", "said"), [(0.04, True), (0.28, False)])
+    def test_that_less_may_do_is_said_only_of_what_lies_in_the_winners_interval(self, gain, said):
+        """Of few groups no comparison tells, and what is 28 points worse was said first to be as good, perhaps."""
+        summary = summary_of("classical", "cannot-tell", (gain, gain - 0.5, gain + 0.5)) | STANDING
+        assert sentences(summary, 100)[0].text.startswith("A simpler model may do as well") == said
+
     @pytest.mark.parametrize(
         ("control", "verdict", "winner", "begin"),
         [
