@@ -8,7 +8,7 @@ plan runs on Ray Tune and, in virtual time, on recorded learning curves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -32,7 +32,7 @@ from raytl.search.plan.refits import Refits
 from raytl.search.plan.results import Results
 from raytl.search.plan.said import Labels
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
-from raytl.search.plan.time_budget import TimeBudget, yardstick_seconds
+from raytl.search.plan.time_budget import CONFIRMED, TimeBudget, usual_seconds, yardstick_seconds
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
@@ -85,6 +85,8 @@ class SearchPlan:
             refits=settings.refits,
             yardstick_s=yardstick_seconds(settings.time_budget_s),
             leader_seconds=self._leader_seconds,
+            may_win=self._may_win,
+            confirm_seconds=self._confirm_seconds,
         )
         self._ledger = Ledger(self.records, listener, self._time)
         self._numbers = count()
@@ -258,6 +260,22 @@ class SearchPlan:
         """What one training of the strategy that leads took; 0 while none does."""
         leaders = self.contest.leaders(1)
         return max((record.seconds for record in self.contest.completed(leaders[0])), default=0.0) if leaders else 0.0
+
+    def _may_win(self) -> Collection[str]:
+        """Keys of what leads; what is behind those that are tried on further folds is not to be refitted."""
+        leaders, best = self.contest.leaders(CONFIRMED), self._probing.best()
+        if not leaders:
+            return {record.strategy_key for record in self.records}
+        return leaders if best is None else [*leaders, best]
+
+    def _confirm_seconds(self) -> float:
+        """What trying the leaders on the folds that they were not tried on will take one lane, and one more that joins.
+
+        Heads that lead were tried on all.
+        """
+        tried = [self.contest.completed(key) for key in self.contest.leaders(CONFIRMED)]
+        left = [max(0, self.settings.folds - len(trials)) * trials[0].seconds for trials in tried]
+        return sum(left) + max(0, self.settings.folds - 1) * usual_seconds(self.records)
 
     def _next_trained(self) -> LaneJob | None:
         job = self._baselines.next_trained()

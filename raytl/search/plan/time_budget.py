@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from raytl.search.records import TrialRecord, TrialStatus
 
@@ -33,7 +33,9 @@ class TimeBudget:
     controls are compared after a refit. folds: of the validation; control_folds: those on which the controls are held
     against the winner, all unless said. test_seconds: what opening the test split is expected to take, after all else.
     refits: of the winner, one after the other. yardstick_s: what is kept for its yardstick, between these.
-    leader_seconds: what the strategy that leads takes, as whose likeness its controls are trained.
+    leader_seconds: what the strategy that leads takes, as whose likeness its controls are trained. may_win: keys of the
+    strategies of which the winner will be, all unless said. confirm_seconds: what one lane takes to try the leaders on
+    the folds that they were not tried on; all of them, unless said, on all but the first.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class TimeBudget:
         refits: int = 1,
         yardstick_s: float = 0.0,
         leader_seconds: Callable[[], float] = lambda: 0.0,
+        may_win: Callable[[], Collection[str]] | None = None,
+        confirm_seconds: Callable[[], float] | None = None,
     ) -> None:
         self._seconds = seconds
         self._clock = clock
@@ -64,6 +68,8 @@ class TimeBudget:
         self._refits = refits
         self._yardstick_s = yardstick_s
         self._leader_seconds = leader_seconds
+        self._may_win = may_win
+        self._confirm_seconds = confirm_seconds
 
     @property
     def limited(self) -> bool:
@@ -94,8 +100,10 @@ class TimeBudget:
             return False
         trial_s = usual_seconds(self._records)
         confirm_s = CONFIRM_SHARE * self._seconds
-        whole_s = CONFIRMED * max(0, self._folds - 1) * trial_s / self._lanes
-        confirm_s = min(confirm_s, whole_s) if trial_s else confirm_s
+        all_s = (
+            CONFIRMED * max(0, self._folds - 1) * trial_s if self._confirm_seconds is None else self._confirm_seconds()
+        )
+        confirm_s = min(confirm_s, all_s / self._lanes) if trial_s else confirm_s
         return self.left() <= self._control_seconds() + self.refit_seconds() + confirm_s
 
     def allows(self, seconds: float, *, keep_controls: bool = True, may_win: bool = False) -> bool:
@@ -122,11 +130,18 @@ class TimeBudget:
 
     def shipping_seconds(self) -> float:
         """What is still to come once the winner was refitted: the model to be shipped, where that is another one."""
-        return (self._refits - 1) * trial_seconds(self._records)
+        return (self._refits - 1) * self.again_seconds()
 
     def refit_seconds(self) -> float:
         """What the winner's refit will take at the longest; a job in another lane may have to end before it."""
-        return self._refits * trial_seconds(self._records)
+        return self._refits * self.again_seconds()
+
+    def again_seconds(self) -> float:
+        """What training the winner once more will take at the longest."""
+        if self._may_win is None:
+            return trial_seconds(self._records)
+        keys = self._may_win()
+        return trial_seconds([record for record in self._records if record.strategy_key in keys])
 
 
 def yardstick_seconds(budget_s: float | None) -> float:
@@ -143,5 +158,5 @@ def usual_seconds(records: Sequence[TrialRecord]) -> float:
 
 
 def trial_seconds(records: Sequence[TrialRecord]) -> float:
-    """What a full trial takes once more: the longest completed one, since refits are of the winner."""
+    """What a full trial takes once more: the longest completed one of these."""
     return max((record.again_s for record in records if record.status == TrialStatus.COMPLETED), default=0.0)

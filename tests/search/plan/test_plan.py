@@ -473,6 +473,27 @@ class TestEnd:
         assert set(statuses) == {TrialStatus.COMPLETED, TrialStatus.INTERRUPTED}
         assert 1 <= statuses[TrialStatus.INTERRUPTED] <= 2
 
+    def test_where_a_head_leads_no_time_is_kept_for_the_refit_of_a_long_training_that_lost(
+        self, space: BoundSpace
+    ) -> None:
+        """Its two minutes, and the leaders' on further folds, were left of a quarter of an hour."""
+        search = Search(
+            space, lanes=1, folds=3, trials=10_000, time_budget_s=300.0, recipes=FixedRecipes(BASELINES, PROBES)
+        )
+
+        def curves(job: LaneJob) -> Curve:
+            if job.strategy and job.strategy["head"] == "logistic":
+                return flat(0.95 if job.strategy["source_model"] == PRETRAINED else 0.9, 1.0 / EPOCHS)
+            return (
+                flat(0.3, 60.0 / EPOCHS)
+                if job.kind == JobKind.BASELINE and job.baseline == "fine-tune"
+                else rising(job)
+            )
+
+        events = search.play(curves)
+        assert search.plan.winner() == PROBE.key
+        assert events[-1].time_s > 210.0
+
     def test_time_that_is_left_because_no_training_fits_is_said_to_be(self, space: BoundSpace) -> None:
         recipes = FixedRecipes({"fine-tune": BASELINES["fine-tune"]}, PROBES)
         search = Search(space, lanes=1, trials=0, time_budget_s=200.0, recipes=recipes)

@@ -100,6 +100,17 @@ def test_what_may_win_is_to_be_refitted_in_time() -> None:
     assert budget(100.0, *took(10.0), refits=2).refit_seconds() == 20.0
 
 
+def test_what_is_behind_for_good_is_not_refitted() -> None:
+    given = budget(100.0, *took(40.0, 2.0), refits=2, may_win=lambda: ["1"])
+    assert given.refit_seconds() == 4.0 and given.shipping_seconds() == 2.0
+
+
+def test_leaders_that_were_tried_on_all_folds_leave_the_search_more_time() -> None:
+    settings = {"tested": False, "folds": 5, "used": 80.0}
+    assert budget(100.0, *took(1.0), **settings).search_is_over()
+    assert not budget(100.0, *took(1.0), confirm_seconds=lambda: 0.0, **settings).search_is_over()
+
+
 def test_opening_the_test_split_is_kept_room_for() -> None:
     given = budget(100.0, test_seconds=lambda: 20.0)
     assert given.left() == 80.0
