@@ -25,7 +25,7 @@ from raytl.judging.operating import Goal, operating_point
 from raytl.search.against_controls import hold_against_controls
 from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, add_on_unlabelled, can_be_judged
 from raytl.search.plan.schedule import SearchPlan
-from raytl.search.plan.time_budget import YARDSTICK_SHARE, yardstick_seconds
+from raytl.search.plan.time_budget import YARDSTICK_SHARE
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
 from raytl.search.test_split import open_test
 from raytl.sources.checkpoint import load_checkpoint
@@ -308,7 +308,7 @@ def _room(plan: SearchPlan) -> float:
     if budget_s is None:
         return math.inf
     unused_s = plan.spare_seconds() / 2  # the rest is for what comes after taking longer than was expected
-    return max(yardstick_seconds(budget_s), unused_s if unused_s >= LEAST_ROOM_S else 0.0)
+    return max(plan.settings.yardstick_s, unused_s if unused_s >= LEAST_ROOM_S else 0.0)
 
 
 def _has_a_moment(plan: SearchPlan, outcome: SearchOutcome, images: int) -> bool:

@@ -32,7 +32,7 @@ from raytl.search.plan.refits import Refits
 from raytl.search.plan.results import Results
 from raytl.search.plan.said import Labels
 from raytl.search.plan.settings import PlanSettings, Recipe, Wait
-from raytl.search.plan.time_budget import CONFIRMED, TimeBudget, usual_seconds, yardstick_seconds
+from raytl.search.plan.time_budget import CONFIRMED, TimeBudget, usual_seconds
 from raytl.search.propose.recipes import Control
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
@@ -83,7 +83,7 @@ class SearchPlan:
             control_folds=min(settings.folds, settings.control_folds),
             test_seconds=self._test_seconds,
             refits=settings.refits,
-            yardstick_s=yardstick_seconds(settings.time_budget_s),
+            yardstick_s=settings.yardstick_s,
             leader_seconds=self._leader_seconds,
             may_win=self._may_win,
             confirm_seconds=self._confirm_seconds,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from raytl.search.jobs import Survey
+from raytl.search.plan.time_budget import yardstick_seconds
 from raytl.search.propose.effort import Passes
 from raytl.search.propose.recipes import Control
 from raytl.training.strategy import Strategy
@@ -49,7 +50,7 @@ class PlanSettings:
     many these are; most first. closer: at more pixels than it was made for, and on pieces of the images as they are;
     fewest first. head_augmentations: policies by which heads may learn from views too. trains: whether networks are, to
     see if they do better. few: whether there are so few labelled images that heads are solved for on the CPU wherever
-    they are.
+    they are. judged: whether there are unlabelled images of which a yardstick tells how often the winner is right.
     """
 
     trials: int
@@ -75,11 +76,17 @@ class PlanSettings:
     head_augmentations: Sequence[str] = ()
     trains: bool = True
     few: bool = True
+    judged: bool = False
 
     @property
     def first_fold(self) -> int | None:
         """The fold that strategies are tried on before others; None where there are none."""
         return 0 if self.folds else None
+
+    @property
+    def yardstick_s(self) -> float:
+        """Seconds of the time budget that are kept for the winner's yardstick."""
+        return yardstick_seconds(self.time_budget_s, judged=self.judged)
 
 
 class Wait:
