@@ -127,7 +127,8 @@ def reckon(
     budget_s = math.inf if told.time_budget_s is None else told.time_budget_s
 
     def hours(here_s: float, *, at_least: bool = False) -> float:
-        work_s = (here_s - START_S) * told.lanes  # of all lanes together
+        # Of all lanes together; there nothing is at hand of what the probe made here.
+        work_s = (here_s - START_S) * told.lanes + told.kept_s
         there_s = START_S + work_s / (count * lane_speed)
         if told.trials is None:
             there_s = here_s

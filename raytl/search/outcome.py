@@ -25,7 +25,7 @@ from raytl.judging.operating import Goal, operating_point
 from raytl.search.against_controls import hold_against_controls
 from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, add_on_unlabelled, can_be_judged
 from raytl.search.plan.schedule import SearchPlan
-from raytl.search.plan.time_budget import YARDSTICK_SHARE
+from raytl.search.plan.time_budget import unlimited_yardstick_seconds
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
 from raytl.search.test_split import open_test
 from raytl.sources.checkpoint import load_checkpoint
@@ -57,13 +57,8 @@ MOMENT_S = 2.0
 """What it takes to see whether unlabelled images are like the labelled ones is taken from no time budget."""
 LEAST_ROOM_S = 3.0
 """Of a time budget, that what the model is judged by is worth beginning in."""
-YARDSTICK_LEAST_S = 6.0
-"""Seconds that what the model will be judged by later may take however short the search was."""
 SOLVED_AT_LEAST = 4
 """Times that a head is solved for: twice to see how long it takes, and for two folds."""
-TRAINED_SHARE, TRAINED_MOST_S = 0.5, 30.0
-"""Where the model is trained for it once more and there is no time budget: of a short search it may take half as long
-again, up to so many seconds. A small network on a few dozen images takes two for each fold."""
 
 
 def conclude(
@@ -228,7 +223,7 @@ def _judge(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, refit
 
     refit: the winner's checkpoint. seconds: that the search took.
     """
-    room = _room(plan)
+    room = room_for_judging(plan)
     features_s = _features_seconds(plan, workspace, outcome) if room else 0.0
     keeps = features_s < room / 2
     try:
@@ -260,8 +255,7 @@ def _yardstick(
         raise NoYardstickError(
             f"of the {budget_s:.0f} s that the time budget left the search, too few remained to train the model {_ANEW}"
         )
-    least = YARDSTICK_LEAST_S if strategy.convex else min(TRAINED_MOST_S, TRAINED_SHARE * seconds)
-    allowed = max(least, YARDSTICK_SHARE * seconds) if budget_s is None else room
+    allowed = unlimited_yardstick_seconds(seconds, convex=strategy.convex) if budget_s is None else room
     records = plan.contest.completed(best.strategy_key)
     took = min((r.again_s if strategy.convex else r.seconds for r in records), default=None)
     if not strategy.convex and (took is None or workspace.elsewhere):
@@ -299,7 +293,7 @@ def _anew_seconds(plan: SearchPlan, workspace: Workspace, strategy: Strategy, ta
     return plan.image_seconds(images, strategy.source_model)
 
 
-def _room(plan: SearchPlan) -> float:
+def room_for_judging(plan: SearchPlan) -> float:
     """Seconds for what the model is judged by: what was kept for it, or half of what was not used. 0: too few.
 
     Without a time budget there is no end to them.

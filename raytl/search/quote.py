@@ -29,7 +29,6 @@ from raytl.evaluation.metrics import Metric
 from raytl.search.jobs import JobKind, Survey
 from raytl.search.lanes.sizing import Lanes
 from raytl.search.outcome import best_so_far
-from raytl.search.plan.durations import Durations
 from raytl.search.plan.probe_turns import VIEWS
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import VirtualClock
@@ -93,8 +92,9 @@ class Quote:
     """What a search will take on this machine.
 
     trial_s: of a full training, over those that were timed: mean and range; None where nothing is to be trained.
-    search_s: all in all, the middle one of some rehearsals and their range. pretrain_s: of it, for source models that
-    are not there yet. memory_bytes: of all processes. disk_bytes: at most. accuracy: the metric that the search will
+    search_s: all in all, the middle one of some rehearsals and their range, with what the probe made at hand; kept_s:
+    what went into that, and goes into it again where it is not. pretrain_s: of search_s, for source models that are not
+    there yet. memory_bytes: of all processes. disk_bytes: at most. accuracy: the metric that the search will
     have (``metric``), of the best of the heads on frozen features that it begins with, as the search would state it;
     None where no label tells. trials, lanes, time_budget_s: what it was reckoned for; trials None for as many as the
     budget has time for. strategies: how many the search
@@ -114,6 +114,7 @@ class Quote:
     time_budget_s: float | None
     probed: list[Probed]
     probe_s: float
+    kept_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -144,11 +145,12 @@ def quote(
     started = time.perf_counter()
     pretraining = _pretraining_seconds(workspace, bound)
     stand_in = sum(pretraining.values()) > probe_s / 3  # too long for now: the untrained network takes the same time
+    pretraining_began = time.perf_counter()
     if not stand_in:
         for uri in pretraining:
             workspace.source_model(uri)
+    pretrained_s = time.perf_counter() - pretraining_began
     budget = workspace.settings.budget
-    effort = Effort(bound, budget)
 
     def make_plan(clock: VirtualClock, seed: int, trials: int | None = None) -> SearchPlan:
         wished = replace(settings, seed=seed, trials=trials or settings.trials)
@@ -157,8 +159,7 @@ def quote(
             test_images=test_images, started=0.0, spent_s=spent_s, clock=clock,
         )  # fmt: skip
 
-    timed: list[TrialRecord] = []
-    known = Known(Durations(timed, budget.epochs, effort.passes))
+    known = Known(Effort(bound, budget).passes, budget.epochs)
     known.pretrain_s = {uri: s for uri, s in pretraining.items() if not _is_there(workspace, uri)}
     first = make_plan(VirtualClock(), settings.seed)
     known.begin(first, workspace, started + probe_s / 2)
@@ -172,7 +173,7 @@ def quote(
         result = _probe(workspace, name, _untrained(strategy) if stand_in else strategy, max(left, probe_s / 4) / 3)
         if result is not None:
             probed.append(result)
-            timed.append(result.record(len(timed)))
+            known.records.append(result.record(len(known.records)))
     if trials and not probed:
         raise UserError("none of the strategies that were probed can be trained: see 'raytl check' on the data")
     accuracy = _accuracy(first, workspace.metric)
@@ -202,6 +203,7 @@ def quote(
         time_budget_s=settings.time_budget_s,
         probed=probed,
         probe_s=time.perf_counter() - started,
+        kept_s=pretrained_s + known.kept_s,
     )
 
 

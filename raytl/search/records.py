@@ -83,7 +83,12 @@ class TrialRecord:
         """
         if self.strategy.get("head") not in CONVEX:
             return self.seconds
-        return max(self.seconds - self.made_s, LEAST_AGAIN * self.seconds)
+        return again_seconds(self.seconds, self.made_s)
+
+
+def again_seconds(seconds: float, made_s: float) -> float:
+    """Of what took so many seconds, once more where it finds what it made in ``made_s`` of them."""
+    return max(seconds - made_s, LEAST_AGAIN * seconds)
 
 
 @dataclass

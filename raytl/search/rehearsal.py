@@ -15,20 +15,26 @@ from typing import Any
 
 import numpy as np
 
+from raytl.judging.health import FEW
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.work import do_job
+from raytl.search.outcome import SOLVED_AT_LEAST, room_for_judging
 from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import Curve, VirtualClock, simulate
-from raytl.search.records import TrialRecord
+from raytl.search.plan.time_budget import unlimited_yardstick_seconds
+from raytl.search.planning import END_S
+from raytl.search.propose.effort import Passes
+from raytl.search.records import TrialRecord, TrialStatus, again_seconds
 from raytl.sources.uris import at_size, split_size, tiles_of
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
+from raytl.training.yardstick import FOLDS, IMAGES_OF_A_FOLD, MOST_CHANGED
 
 START_S = 8.0
 """Until Ray and its lanes are up; the search begins meanwhile with what trains nothing."""
-FINISH_S = 8.0
-"""For the report and the bundle, once all is chosen and tested."""
+FINISH_S = END_S
+"""For the report and the bundle, once all is chosen and tested: what a time budget keeps for it."""
 LEVEL_SPREAD = 0.08
 """Standard deviation of trained strategies' accuracies about that of the best probe."""
 PACE_SPREAD = 0.2
@@ -54,19 +60,30 @@ class Silent:
 class Known:
     """What jobs came to, and took.
 
-    durations: learned from probes, and from trainings that were timed. done: curves of the jobs that were done, by what
-    they were. pretrain_s: seconds by source model that is not made yet. network_s: by source model, of its first probe
-    and of a further one on the same features. level: of the best probe, accuracy in [0, 1].
+    passes, epochs: as of :class:`raytl.search.plan.durations.Durations`. records: of probes that were done, and of
+    trainings that were timed; durations: learned from these. done: curves of the jobs that were done, by what they
+    were. pretrain_s: seconds by source model that is not made yet. network_s: by source model, of its first probe and
+    of a further one on the same features. level: of the best probe, accuracy in [0, 1]. kept_s: seconds that went into
+    what the search finds.
     """
 
-    durations: Durations
+    passes: Callable[[Strategy, float | None], Passes]
+    epochs: int
+    records: list[TrialRecord] = field(default_factory=list)
     done: dict[tuple[str, ...], Curve] = field(default_factory=dict)
     pretrain_s: Mapping[str, float] = field(default_factory=dict)
     network_s: dict[str, tuple[float, float]] = field(default_factory=dict)
     level: float = USUAL_LEVEL
+    kept_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.durations = Durations(self.records, self.epochs, self.passes)
 
     def begin(self, plan: SearchPlan, workspace: Workspace, until: float) -> None:
-        """Do what trains nothing, as the search would, until that time of ``time.perf_counter`` at the latest."""
+        """Do what trains nothing, as the search would, until that time of ``time.perf_counter`` at the latest.
+
+        Features that are made for it are kept: the search, which has the same to do, finds them.
+        """
         while time.perf_counter() < until and (job := plan.next_quick()) is not None:
             scores: list[float] = []
 
@@ -75,15 +92,29 @@ class Known:
                 scores.append(metrics["score"])
                 plan.on_epoch(job.number, metrics)
 
+            before_s = workspace.cache.made_s
             result = do_job(workspace, job, send)
             plan.on_end(job.number, result)
-            epochs = tuple((score, result.seconds) for score in scores[-1:])
-            self.done[_what(job)] = Curve(epochs, result.seconds, result.reason, result=result)
+            made_s = workspace.cache.made_s - before_s if job.kind == JobKind.SURVEY else result.made_s
+            again_s = again_seconds(result.seconds, made_s)
+            self.kept_s += result.seconds - again_s
+            epochs = tuple((score, again_s) for score in scores[-1:])
+            self.done[_what(job)] = Curve(epochs, again_s, result.reason, result=replace(result, made_s=0.0))
             if job.kind == JobKind.PROBE:
                 self.durations.probed(job, result)
                 uri = job.strategy["source_model"]
                 first, least = self.network_s.get(uri, (result.seconds, result.seconds))
                 self.network_s[uri] = (first, min(least, result.seconds))
+        self.records += [record for record in plan.records if record.status == TrialStatus.COMPLETED]
+
+    def tried(self) -> set[str]:
+        """Keys of what was done, which durations tell what it takes once more."""
+        return {record.strategy_key for record in self.records}
+
+    def again_s(self, source_model: str) -> float:
+        """Seconds of a head on one fold more, as of those on its source model, or on any; infinite where none was."""
+        of_all = [least for _, least in self.network_s.values()]
+        return self.network_s[source_model][1] if source_model in self.network_s else min(of_all, default=math.inf)
 
 
 class Rehearsal:
@@ -109,7 +140,30 @@ class Rehearsal:
             plan.on_end(job.number, curve.ended("driver"))
         clock.now = max(clock.now, START_S)
         simulate(plan, self.curve, clock, lanes=lanes)
+        clock.now += self._yardstick_seconds(plan, clock.now)
         return clock.now + self._known.durations.of_images(plan.settings.test_images) + FINISH_S
+
+    def _yardstick_seconds(self, plan: SearchPlan, search_s: float) -> float:
+        """Of what the model is judged by later: the winner without each fold, asked about images that are changed.
+
+        search_s: that the search took. It has as many folds as half of the time is enough for
+        (:func:`raytl.training.yardstick.gather_yardstick`).
+        """
+        winner, target = plan.winner(), self._workspace.data.target
+        if winner is None or target is None or not self._workspace.folds:
+            return 0.0
+        strategy = Strategy.from_dict(plan.contest.strategy_of(winner))
+        convex, training_s = strategy.convex, self._seconds(strategy)
+        unlimited = plan.settings.time_budget_s is None
+        allowed = unlimited_yardstick_seconds(search_s, convex=convex) if unlimited else room_for_judging(plan)
+        if training_s * (SOLVED_AT_LEAST if convex else 1) > allowed:
+            return 0.0
+        more = min(FOLDS, len(target) // IMAGES_OF_A_FOLD, int(allowed / 2 / max(training_s, 1e-3)))
+        # Of few images all folds are worth twice the time, where no budget says otherwise.
+        most_s = 2 * allowed if unlimited and len(target) < FEW else allowed
+        all_s = min(most_s, max(more, self._workspace.folds_once) * training_s)
+        asking_s = self._known.durations.of_images(MOST_CHANGED, [strategy.source_model])
+        return all_s + min(asking_s, max(0.0, allowed - all_s))
 
     def curve(self, job: LaneJob) -> Curve:
         """What a job comes to: what it came to, or as well as it can be told."""
@@ -137,11 +191,11 @@ class Rehearsal:
             return slower(strategy) * self._seconds(as_it_is)
         base, size = split_size(strategy.source_model)
         took = self._known.network_s.get(base)
+        # The network is run once at so many pixels, and then has its features for all folds.
+        if strategy.key in self._levels and strategy.key not in self._known.tried():
+            return min(self._known.again_s(base), self._known.durations.of(strategy))
         if size is None or took is None:
             return self._known.durations.of(strategy)
-        # The network is run once at so many pixels, and then has its features for all folds.
-        if strategy.key in self._levels:
-            return took[1]
         middle = at_size(base, size, tiles_of(strategy.source_model))  # squashed or not, it is as many pixels
         times = dict(self._larger(base)).get(middle, 1.0)
         return self._known.durations.at_more_pixels(replace(strategy, source_model=base), times, took[0]) + took[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_the_work_of_two_lanes_here_is_spread_over_four_nodes_there():
     assert told.money.value == pytest.approx(expected * (0.1 + 4 * 0.5))
     assert told.hours.low < told.hours.value < told.hours.high
     assert told.money.high == pytest.approx(told.hours.high * 2.1)
+
+
+def test_what_was_made_here_is_made_there_again():
+    """Features and pretrained models are in this machine's cache."""
+    told = quote(2 * HOUR + START_S)
+    types = [head(), gpus(4)]
+    at_hand = reckon(told, types, lanes=4, gpus_per_trial=1, lane_speed=2)
+    anew = reckon(replace(told, kept_s=0.5 * HOUR), types, lanes=4, gpus_per_trial=1, lane_speed=2)
+    assert anew.hours.value == pytest.approx(at_hand.hours.value + 0.5 / 4 / 2)
 
 
 def test_faster_lanes_and_shared_gpus():

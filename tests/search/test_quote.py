@@ -84,6 +84,7 @@ def test_a_training_is_reckoned_from_its_looks() -> None:
 
 def test_what_was_made_on_the_way_is_kept(told: Quote, held: Workspace) -> None:
     assert told.pretrain_s == 0
+    assert 0 < told.kept_s < told.probe_s
     assert checkpoint_path(held, "bright", MODEL).exists()
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tiny import MODEL, PRETRAINED, SIDE, data, workspace
+from tiny import MODEL, PRETRAINED, SIDE, STAGES, data, workspace
 
-from raytl.search.jobs import JobKind
+from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.sizing import Lanes
-from raytl.search.plan.durations import Durations
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import VirtualClock
+from raytl.search.plan.time_budget import unlimited_yardstick_seconds
 from raytl.search.planning import END_S, END_SHARE, LEAST_S, SearchSettings, make_plan
 from raytl.search.propose.effort import Effort
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.search.rehearsal import FINISH_S, START_S, Known, Silent, rehearse
+from raytl.search.rehearsal import FINISH_S, START_S, Known, Rehearsal, Silent, rehearse
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.training.strategy import Strategy
@@ -47,16 +49,30 @@ def held(tmp_path_factory: pytest.TempPathFactory, bound: BoundSpace) -> Workspa
     return workspace(tmp_path_factory.mktemp("home"), bound.data, epochs=4)
 
 
-def known(held: Workspace, bound: BoundSpace, **more: object) -> Known:
-    """Of a fine-tune that took half a minute; what trains nothing takes no time."""
+def known(held: Workspace, bound: BoundSpace, training_s: float = TRAINING_S, **more: object) -> Known:
+    """Of a fine-tune that took half a minute, say; what trains nothing takes no time."""
     trained = Strategy(MODEL)
     record = TrialRecord(0, JobKind.SEARCH, trained.to_dict(), trained.key)
-    record.status, record.seconds = TrialStatus.COMPLETED, TRAINING_S
-    return Known(Durations([record], 4, Effort(bound, held.settings.budget).passes), **more)  # type: ignore[arg-type]
+    record.status, record.seconds = TrialStatus.COMPLETED, training_s
+    return Known(Effort(bound, held.settings.budget).passes, 4, [record], **more)  # type: ignore[arg-type]
+
+
+def plan_of(held: Workspace, bound: BoundSpace, clock: VirtualClock) -> SearchPlan:
+    return make_plan(
+        bound, SearchSettings(trials=4), held, Lanes(1, 1.0, 0.0), Path(), Silent(),
+        test_images=0, started=0.0, clock=clock,
+    )  # fmt: skip
 
 
 def rehearsed(
-    held: Workspace, bound: BoundSpace, *, lanes: int = 1, often: int = 1, pretrain_s: float = 0.0, **wishes: object
+    held: Workspace,
+    bound: BoundSpace,
+    *,
+    lanes: int = 1,
+    often: int = 1,
+    pretrain_s: float = 0.0,
+    training_s: float = TRAINING_S,
+    **wishes: object,
 ) -> list[tuple[float, SearchPlan]]:
     settings = replace(SearchSettings(), **wishes)  # type: ignore[arg-type]
 
@@ -66,7 +82,7 @@ def rehearsed(
             test_images=0, started=0.0, clock=clock,
         )  # fmt: skip
 
-    given = known(held, bound, pretrain_s={PRETRAINED: pretrain_s})
+    given = known(held, bound, training_s, pretrain_s={PRETRAINED: pretrain_s})
     return rehearse(plan, given, held, epochs=4, lanes=lanes, often=often, seed=0)
 
 
@@ -133,3 +149,58 @@ def test_who_is_right_wins_and_races_end(held: Workspace, bound: BoundSpace) -> 
     assert plan.winner() is not None
     assert any(record.status == TrialStatus.PRUNED for record in plan.records)
     assert all(len(record.predicted) for record in plan.records if record.status == TrialStatus.COMPLETED)
+
+
+def test_what_is_kept_on_the_way_takes_the_search_no_time(tmp_path: Path) -> None:
+    """Features are made once, for the quote; the search finds them, and so does each further head on them."""
+    file = tmp_path / "rehearsed.yaml"
+    file.write_text(SPACE.replace(f"'{PRETRAINED}', ", ""))
+    own = BoundSpace(load_space(str(file)), data(8))
+    held = workspace(tmp_path, own.data, epochs=4)
+    given, plan = known(held, own), plan_of(held, own, VirtualClock())
+    given.begin(plan, held, math.inf)
+    made = [record for record in plan.records if record.made_s]
+    assert made
+    for record in made:
+        curve = given.done["trial", record.strategy_key, str(record.fold)]
+        assert curve.duration == pytest.approx(record.again_s) and curve.duration < record.seconds
+        assert curve.result.made_s == 0.0
+
+
+def test_a_head_that_was_begun_takes_a_further_fold_what_it_takes_again(held: Workspace, bound: BoundSpace) -> None:
+    """Where the quote had time for its first fold alone: on that its images passed the network."""
+    head = Strategy(MODEL, cut=STAGES, head="logistic")
+    first = TrialRecord(1, JobKind.PROBE, head.to_dict(), head.key)
+    first.status, first.seconds, first.made_s = TrialStatus.COMPLETED, 20.0, 19.0
+    job = LaneJob(0, JobKind.PROBE, head.to_dict(), 1)
+    given = known(held, bound)
+    given.durations.probed(job, JobResult(seconds=20.0))
+    given.records.append(first)
+    assert Rehearsal(given, held, 4, 1.0, np.random.default_rng(0)).curve(job).duration <= 0.15 * 20.0
+
+
+def test_a_head_that_was_not_begun_makes_its_features_once(held: Workspace, bound: BoundSpace) -> None:
+    given = known(held, bound, network_s={"plain:pixels": (20.0, 1.0)})
+    head = Strategy(MODEL, cut=STAGES, head="logistic")
+    given.durations.probed(LaneJob(0, JobKind.PROBE, head.to_dict(), 0), JobResult(seconds=20.0))
+    rehearsal = Rehearsal(given, held, 4, 1.0, np.random.default_rng(0))
+    took = [rehearsal.curve(LaneJob(n, JobKind.PROBE, head.to_dict(), n)).duration for n in range(2)]
+    assert took == [20.0, 1.0]
+
+
+def test_a_budget_that_is_used_up_is_what_the_search_takes(held: Workspace, bound: BoundSpace) -> None:
+    """What is kept of it for the report is what the report is reckoned to take: of 30 s it was quoted 34."""
+    took, _ = rehearsed(held, bound, trials=10**6, time_budget_s=30.0, training_s=1.0)[0]
+    assert 0.8 * 30.0 < took <= 30.0
+
+
+def test_without_a_budget_the_yardstick_takes_its_share_as_well(held: Workspace, bound: BoundSpace) -> None:
+    took, plan = rehearsed(held, bound, trials=12)[0]
+    winner = plan.winner()
+    assert winner is not None
+    convex = Strategy.from_dict(plan.contest.strategy_of(winner)).convex
+    ended = max(record.ended or 0.0 for record in plan.records)
+    refit_s = 0.0 if convex else TRAINING_S
+    rest = took - ended - refit_s - FINISH_S
+    assert 0 <= rest <= 2 * unlimited_yardstick_seconds(took, convex=convex)
+    assert convex or rest > 0

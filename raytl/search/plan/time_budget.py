@@ -21,6 +21,11 @@ YARDSTICK_OVER_S = 10.0
 kept for it. It is made all the same in time that was not used, where there is such."""
 JUDGING_SHARE = 0.2
 """Where it tells how often answers on unlabelled images are right, of a short budget; those seconds at most."""
+YARDSTICK_LEAST_S = 6.0
+"""Seconds that what the model will be judged by later may take however short the search was."""
+TRAINED_SHARE, TRAINED_MOST_S = 0.5, 30.0
+"""Where the model is trained for it once more and there is no time budget: of a short search it may take half as long
+again, up to so many seconds. A small network on a few dozen images takes two for each fold."""
 CONFIRMED = 4
 """Strategies that are tried on all folds."""
 CONTROLS = 3
@@ -156,6 +161,12 @@ def yardstick_seconds(budget_s: float | None, *, judged: bool = False) -> float:
     if share_s >= YARDSTICK_OVER_S:
         return share_s
     return min(JUDGING_SHARE * (budget_s or 0.0), YARDSTICK_OVER_S) if judged else 0.0
+
+
+def unlimited_yardstick_seconds(search_s: float, *, convex: bool) -> float:
+    """What the yardstick may take where there is no time budget. search_s: that the search took; convex: of a head."""
+    least_s = YARDSTICK_LEAST_S if convex else min(TRAINED_MOST_S, TRAINED_SHARE * search_s)
+    return max(least_s, YARDSTICK_SHARE * search_s)
 
 
 def usual_seconds(records: Sequence[TrialRecord]) -> float:
