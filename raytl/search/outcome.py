@@ -294,15 +294,17 @@ def _anew_seconds(plan: SearchPlan, workspace: Workspace, strategy: Strategy, ta
 
 
 def room_for_judging(plan: SearchPlan) -> float:
-    """Seconds for what the model is judged by: what was kept for it, or half of what was not used. 0: too few.
+    """Seconds for what the model is judged by: what is left of those kept for it, or half of all unused. 0: too few.
 
     Without a time budget there is no end to them.
     """
     budget_s = plan.settings.time_budget_s
     if budget_s is None:
         return math.inf
-    unused_s = plan.spare_seconds() / 2  # the rest is for what comes after taking longer than was expected
-    return max(plan.settings.yardstick_s, unused_s if unused_s >= LEAST_ROOM_S else 0.0)
+    spare_s = plan.spare_seconds()
+    # What came before may have taken longer than was expected, and so may what comes after, which has the other half.
+    room_s = max(min(plan.settings.yardstick_s, spare_s), spare_s / 2)
+    return room_s if room_s >= LEAST_ROOM_S else 0.0
 
 
 def _has_a_moment(plan: SearchPlan, outcome: SearchOutcome, images: int) -> bool:

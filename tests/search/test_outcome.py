@@ -980,11 +980,24 @@ class TestYardstick:
         too_long = self.kept(plan, space, 200.0)
         assert too_long.yardstick is None
         assert too_long.no_yardstick.endswith("takes 100 s, and 30 s were allowed")
-        late_plan = self.limited(tmp_path / "late", space, 200.0, 200.0)  # of which a tenth was kept
+        late_plan = self.limited(tmp_path / "late", space, 200.0, 180.0)  # of which a tenth was kept
         for record in late_plan.records:
             record.seconds = 100.0
-        late = self.kept(late_plan, space, 200.0)
+        late = self.kept(late_plan, space, 180.0)
         assert late.no_yardstick.endswith("takes 100 s, and 20 s were allowed")
+
+    def test_nor_where_what_came_before_has_used_up_what_was_kept_for_it(
+        self, space: Workspace, tmp_path: Path
+    ) -> None:
+        """A refit that takes longer than any training did: the budget is for everything."""
+        told = []
+        for used_s in (195.0, 210.0):
+            plan = self.limited(tmp_path / str(used_s), space, 200.0, used_s)
+            for record in plan.records:
+                record.seconds = 100.0
+            told.append(self.kept(plan, space, used_s).no_yardstick)
+        assert told[0].endswith("takes 100 s, and 5 s were allowed")
+        assert "too few remained" in told[1]
 
 
 class TestOnUnlabelled:

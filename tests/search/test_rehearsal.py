@@ -191,7 +191,7 @@ def test_a_head_that_was_not_begun_makes_its_features_once(held: Workspace, boun
 def test_a_budget_that_is_used_up_is_what_the_search_takes(held: Workspace, bound: BoundSpace) -> None:
     """What is kept of it for the report is what the report is reckoned to take: of 30 s it was quoted 34."""
     took, _ = rehearsed(held, bound, trials=10**6, time_budget_s=30.0, training_s=1.0)[0]
-    assert 0.8 * 30.0 < took <= 30.0
+    assert 0.6 * 30.0 < took <= 30.0  # a fifth is kept for what tells of the unlabelled images
 
 
 def test_without_a_budget_the_yardstick_takes_its_share_as_well(held: Workspace, bound: BoundSpace) -> None:
