@@ -9,7 +9,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +65,14 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def exit_status(floors: Mapping[str, bool | None]) -> int:
+    """1 where a floor was not kept, or there is none to tell of. One that was not measured (None) was not missed."""
+    missed = [name for name, kept in floors.items() if kept is False]
+    for name in missed:
+        say(f"floor not kept: {name}")
+    return 1 if missed or not floors else 0
 
 
 def machine() -> dict[str, Any]:

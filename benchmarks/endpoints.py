@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from raytl.sources import build_architecture
 PEERS = Path(__file__).parent / "peers"
 OLD_WAY = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
 """Ray Serve's own proxy, as it is by default."""
+_TRIES = 3  # on a busy machine Ray gives itself up that is not there in 30 s
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -119,30 +121,40 @@ def peer(
     name: str, script: str, bundle: Path, packages: Path | None = None, json_body: bool = False
 ) -> Iterator[Server]:
     """A peer of ``benchmarks/peers``. packages: a folder that has what it needs beside raytl."""
-    port = free_port()
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), str(packages or "")]))
-    arguments = [sys.executable, str(PEERS / script), str(bundle), str(port)]
-    process = subprocess.Popen(
-        arguments,
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        _wait_for(port, process)
+    with tempfile.TemporaryFile() as said, contextlib.ExitStack() as stack:
+        for left in reversed(range(_TRIES)):
+            port = free_port()
+            arguments = [sys.executable, str(PEERS / script), str(bundle), str(port)]
+            environment = {**os.environ, "PYTHONPATH": path}
+            with contextlib.ExitStack() as starting:
+                process = subprocess.Popen(arguments, env=environment, stdout=said, stderr=said, start_new_session=True)
+                starting.callback(_end, process)
+                if _answers(port, process):
+                    stack.enter_context(starting.pop_all())
+                    break
+                if not left:
+                    said.seek(0)
+                    raise RuntimeError(f"{name} did not start: {said.read().decode('utf8', 'replace')[-2000:]}")
         yield Server(name, f"http://127.0.0.1:{port}", (f"{script} {bundle} {port}",), json_body)
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
-            os.killpg(process.pid, signal.SIGKILL)  # LitServe's workers would outlive it
-        process.wait(20)
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """A peer, with all that it started."""
+    process.terminate()  # Ray's processes take leave of each other
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    with contextlib.suppress(ProcessLookupError):  # all of it has ended by itself
+        os.killpg(process.pid, signal.SIGKILL)  # LitServe's workers would outlive it
+    process.wait(20)
+
+
+def _answers(port: int, process: subprocess.Popen[bytes], seconds: float = 300) -> bool:
+    """Whether there is a server within that time. Ray Serve's proxy knows no path before its application is there."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.HTTPError):
-            httpx.get(f"http://127.0.0.1:{port}/docs", trust_env=False)
-            return
+            if httpx.get(f"http://127.0.0.1:{port}/v1/predict", trust_env=False).status_code not in (404, 503):
+                return True
         time.sleep(0.2)
-    raise RuntimeError(f"{process.args} did not start")
+    return False

@@ -1,23 +1,36 @@
-"""A closed loop of requests from a process of its own: each connection sends the next when it has its answer.
+"""Requests from a process of its own: a closed loop, or an open one at a rate that does not depend on the answers.
 
-    python benchmarks/http_load.py URL BODY_FILE CONTENT_TYPE CONNECTIONS SECONDS
+    python benchmarks/http_load.py URL BODY_FILE CONTENT_TYPE --connections 32 --seconds 5 --lead 1
+    python benchmarks/http_load.py URL BODY_FILE CONTENT_TYPE --rate 500 --seconds 5 --lead 1
 
-Prints one JSON document: requests, errors, seconds and the latencies' percentiles in milliseconds. Written on bare
-asyncio protocols, for on two cores a comfortable client would be what is measured.
+In the closed loop each connection sends the next request when it has its answer: where a server is slow, less is asked
+of it. In the open one requests are due at random (a Poisson process, the same at every start), on connections that are
+free, on new ones up to 128, and then when one is free again. Its latencies are from when a request was due, so that one
+that waited behind a slow one counts with its wait; a timer that looks once a millisecond is part of them (``late_ms``).
+
+The lead is load that nothing is told of, but in ``answers``. Prints one JSON document: requests that were answered (of
+the closed loop within the seconds, of the open one those due within), errors, latencies' percentiles in milliseconds.
+Written on bare asyncio protocols, for on two cores a comfortable client would be what is measured.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
 import numpy as np
 import uvloop
+
+MOST_CONNECTIONS = 128
+"""Of an open loop; as many as the largest closed one has."""
+DRAIN_S = 10.0
+"""After which what an open loop has had no answer to is an error."""
 
 
 class Connection(asyncio.Protocol):
@@ -27,19 +40,23 @@ class Connection(asyncio.Protocol):
         self._request = request
         self._load = load
         self._buffer = b""
-        self._sent = 0.0
-        self._answered = False  # and told to close
+        self._since: float | None = None  # of the request that is under way
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the first request."""
+        """There is one more."""
         self._transport = cast(asyncio.Transport, transport)
-        self._send()
+        self._load.free(self)
+
+    def send(self, since: float) -> None:
+        """Send a request. since: what its latency counts from."""
+        self._since = since
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Note an answer when it is whole, and send the next request."""
+        """Note an answer when it is whole."""
         self._buffer += data
         head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if not found:
+        if not found or self._since is None:
             return
         lower = head.lower()
         at = lower.find(b"content-length:")
@@ -47,30 +64,26 @@ class Connection(asyncio.Protocol):
         if len(body) < length:
             return
         self._buffer = b""
-        self._load.note(time.perf_counter() - self._sent, head.split(b" ", 2)[1] == b"200")
+        since, self._since = self._since, None
+        self._load.note(since, head.split(b" ", 2)[1] == b"200")
         if b"connection: close" in lower:
-            self._answered = True
             self._transport.close()
         else:
-            self._send()
+            self._load.free(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Open another one: what was under way, if anything, has failed."""
-        if not self._load.over:
-            if not self._answered:
-                self._load.note(time.perf_counter() - self._sent, False)
-            self._load.reconnect()
+        """What was under way, if anything, has failed."""
+        if self._since is not None:
+            self._load.note(self._since, False)
+        self._load.lost(self)
 
-    def _send(self) -> None:
-        if self._load.over:
-            self._transport.close()
-            return
-        self._sent = time.perf_counter()
-        self._transport.write(self._request)
+    def close(self) -> None:
+        """The load is over."""
+        self._transport.close()
 
 
 class Load:
-    """What all connections of a run share."""
+    """A closed loop, and what all connections of a run share."""
 
     def __init__(self, url: str, body: bytes, content_type: str) -> None:
         parts = urlsplit(url)
@@ -78,53 +91,171 @@ class Load:
         head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {content_type}\r\n"
         self._request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         self._tasks: set[asyncio.Task[None]] = set()
+        self._from = self._until = float("inf")  # what is told of
         self.latencies: list[float] = []
+        self.late: list[float] = []
+        self.answers = 0
         self.errors = 0
         self.over = False
 
-    def note(self, seconds: float, fine: bool) -> None:
-        """One answer."""
+    async def run(self, connections: int, seconds: float, lead_s: float = 0.0) -> None:
+        """Load the server for so long."""
+        self._from = time.perf_counter() + lead_s
+        self._until = self._from + seconds
+        for _ in range(connections):
+            self._connect()
+        await asyncio.sleep(lead_s + seconds)
+        self.over = True
+
+    def free(self, connection: Connection) -> None:
+        """It can take a request."""
         if self.over:
+            connection.close()
+        else:
+            connection.send(time.perf_counter())
+
+    def note(self, since: float, fine: bool) -> None:
+        """One answer, or what came in its place."""
+        now = time.perf_counter()
+        self.answers += fine
+        if not self._told_of(since, now):
             return
         if fine:
-            self.latencies.append(seconds)
+            self.latencies.append(now - since)
         else:
             self.errors += 1
 
-    def reconnect(self) -> None:
+    def lost(self, connection: Connection) -> None:
+        """It is closed."""
+        if not self.over:
+            self._connect()
+
+    def refused(self) -> None:
+        """A connection could not be opened."""
+        if not self.over:
+            self.errors += 1
+
+    def _told_of(self, since: float, now: float) -> bool:
+        return self._from <= now <= self._until
+
+    def _connect(self) -> None:
         """Open a connection as soon as there is somebody to answer."""
-        task = asyncio.get_running_loop().create_task(self._connect())
+        task = asyncio.get_running_loop().create_task(self._opened())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self) -> None:
+    async def _opened(self) -> None:
         while not self.over:
             try:
                 loop = asyncio.get_running_loop()
                 await loop.create_connection(lambda: Connection(self._request, self), self._host, self._port)
             except OSError:
-                self.errors += 1
+                self.refused()
                 await asyncio.sleep(0.05)
             else:
                 return
 
-    async def run(self, connections: int, seconds: float) -> None:
-        """Load the server for so long."""
-        for _ in range(connections):
-            self.reconnect()
-        await asyncio.sleep(seconds)
+
+class OpenLoad(Load):
+    """An open loop."""
+
+    def __init__(self, url: str, body: bytes, content_type: str) -> None:
+        super().__init__(url, body, content_type)
+        self._idle: list[Connection] = []
+        self._waiting: deque[float] = deque()
+        self._connections = 0
+        self._unanswered = 0
+
+    async def run_at(self, rate: float, seconds: float, lead_s: float = 0.0, most: int = MOST_CONNECTIONS) -> None:
+        """Send ``rate`` requests a second for so long, and wait for their answers. most: connections."""
+        rng = np.random.default_rng(0)
+        begin = time.perf_counter()
+        self._from = begin + lead_s
+        self._until = self._from + seconds
+        due = begin + float(rng.exponential(1 / rate))
+        while due < self._until:
+            while (now := time.perf_counter()) < due:
+                await asyncio.sleep(due - now)
+            self.late.append(now - due)
+            self._unanswered += self._told_of(due, now)
+            self._waiting.append(due)
+            if self._idle:
+                self._take_up(self._idle.pop())
+            elif self._connections < most:
+                self._connections += 1
+                self._connect()
+            due += float(rng.exponential(1 / rate))
+        stop = time.perf_counter() + DRAIN_S
+        while self._unanswered and time.perf_counter() < stop:
+            await asyncio.sleep(0.01)
         self.over = True
+        self.errors += self._unanswered
+
+    def free(self, connection: Connection) -> None:
+        """It takes what waits for one, or waits itself."""
+        if self.over:
+            connection.close()
+        elif self._waiting:
+            self._take_up(connection)
+        else:
+            self._idle.append(connection)
+
+    def note(self, since: float, fine: bool) -> None:
+        """One answer, or what came in its place; after the end nothing counts, for it was counted as an error."""
+        if not self.over:
+            self._unanswered -= self._told_of(since, since)
+            super().note(since, fine)
+
+    def lost(self, connection: Connection) -> None:
+        """It is closed: another one is opened when there is need of it."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._waiting and not self.over:
+            self._connect()
+        else:
+            self._connections -= 1
+
+    def refused(self) -> None:
+        """What waits for a connection goes on waiting, and its latency with it."""
+
+    def _take_up(self, connection: Connection) -> None:
+        connection.send(self._waiting.popleft())
+
+    def _told_of(self, since: float, now: float) -> bool:
+        return self._from <= since <= self._until
 
 
 def main() -> None:
     """Run the load that the command line asks for."""
-    url, body, content_type, connections, seconds = sys.argv[1:]
-    load = Load(url, Path(body).read_bytes(), content_type)
-    uvloop.run(load.run(int(connections), float(seconds)))
+    parser = argparse.ArgumentParser()
+    for name in ("url", "body", "content_type"):
+        parser.add_argument(name)
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--connections", type=int, help="of a closed loop")
+    kind.add_argument("--rate", type=float, help="of an open loop, requests a second")
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--lead", type=float, default=1, help="seconds before, that nothing is told of")
+    given = parser.parse_args()
+    where = given.url, Path(given.body).read_bytes(), given.content_type
+    load: Load
+    if given.connections:
+        load = Load(*where)
+        uvloop.run(load.run(given.connections, given.seconds, given.lead))
+    else:
+        load = opened = OpenLoad(*where)
+        uvloop.run(opened.run_at(given.rate, given.seconds, given.lead))
     milliseconds = 1000 * np.array(load.latencies or [np.nan])
     p50, p99 = np.percentile(milliseconds, [50, 99])
-    figures = {"requests": len(load.latencies), "errors": load.errors, "seconds": float(seconds)}
-    print(json.dumps({**figures, "p50_ms": float(p50), "p99_ms": float(p99), "max_ms": float(milliseconds.max())}))
+    figures = {
+        "requests": len(load.latencies),
+        "answers": load.answers,
+        "errors": load.errors,
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "max_ms": float(milliseconds.max()),
+        "late_ms": 1000 * float(np.median(load.late or [0.0])),
+    }
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
