@@ -1,0 +1,265 @@
+"""What the benchmarks of endpoints count, and what they hold it against: small servers stand in for the endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from common import exit_status
+from endpoints import make_bundle, picture
+from http_load import Load as ClosedLoad
+from http_load import OpenLoad
+from serving import FASTAPI, LITSERVE, RAYTL, RUNTIME, Cell, Floors, report
+from serving import judged as judged_speed
+from serving_faults import CHANGED_S, Fault, Load, judged
+
+from raytl.bundles import Bundle
+
+Answer = Callable[[BaseHTTPRequestHandler, int], None]
+
+
+def send(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"{}", **headers: str) -> None:
+    handler.send_response(status)
+    for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+@contextmanager
+def server(answer: Answer) -> Iterator[str]:
+    """A server on loopback; its address. answer: gives the request of that number, from 0, what it shall have."""
+    numbers = iter(range(1_000_000))
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:  # the name that http.server looks for
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer(self, next(numbers))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            pass
+
+    with Server(("127.0.0.1", 0), Handler) as made:
+        threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{made.server_address[1]}"
+        finally:
+            made.shutdown()
+
+
+class TestLoad:
+    def test_an_open_loop_asks_as_often_as_it_was_told_and_counts_waits_behind_others(self) -> None:
+        """One connection, and a first answer after 0.6 s: what became due meanwhile has waited for it."""
+
+        def slow_at_first(handler: BaseHTTPRequestHandler, number: int) -> None:
+            time.sleep(0.0 if number else 0.6)
+            send(handler, 200)
+
+        with server(slow_at_first) as url:
+            load = OpenLoad(f"{url}/v1/predict", b"x", "image/png")
+            asyncio.run(load.run_at(100, 1, most=1))
+        assert load.errors == 0
+        assert len(load.latencies) == len(load.late) == load.answers
+        assert 60 < load.answers < 140  # a Poisson process of 100
+        assert sum(latency > 0.3 for latency in load.latencies) > 10
+
+    def test_a_closed_loop_does_not(self) -> None:
+        def slow_at_first(handler: BaseHTTPRequestHandler, number: int) -> None:
+            time.sleep(0.0 if number else 0.6)
+            send(handler, 200)
+
+        with server(slow_at_first) as url:
+            load = ClosedLoad(f"{url}/v1/predict", b"x", "image/png")
+            asyncio.run(load.run(1, 1))
+        assert load.errors == 0
+        assert max(load.latencies) >= 0.6
+
+    def test_what_an_open_loop_has_no_answer_to_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("http_load.DRAIN_S", 0.1)
+        over = threading.Event()
+
+        def never(handler: BaseHTTPRequestHandler, number: int) -> None:
+            if number % 2:
+                over.wait(20)
+            send(handler, 200)
+
+        with server(never) as url:
+            load = OpenLoad(f"{url}/v1/predict", b"x", "image/png")
+            asyncio.run(load.run_at(50, 0.5))
+            over.set()
+        assert len(load.latencies) + load.errors == len(load.late)
+        assert load.errors >= len(load.late) // 2
+
+    def test_neither_tells_of_its_lead(self) -> None:
+        with server(lambda handler, _: send(handler, 200)) as url:
+            where = f"{url}/v1/predict", b"x", "image/png"
+            closed, opened = ClosedLoad(*where), OpenLoad(*where)
+            asyncio.run(closed.run(1, 0.2, 0.3))
+            asyncio.run(opened.run_at(100, 0.2, 0.3))
+        for load in (closed, opened):
+            assert 0 < len(load.latencies) < load.answers
+
+    @pytest.mark.parametrize("status", [503, 200])
+    def test_an_answer_that_closes_the_connection_is_one_and_the_next_goes_over_another(self, status: int) -> None:
+        with server(lambda handler, _: send(handler, status, Connection="close")) as url:
+            where = f"{url}/v1/predict", b"x", "image/png"
+            closed, opened = ClosedLoad(*where), OpenLoad(*where)
+            asyncio.run(closed.run(1, 0.3))
+            asyncio.run(opened.run_at(50, 0.3))
+        for load in (closed, opened):
+            fine, failed = len(load.latencies), load.errors
+            assert (fine == 0 and failed > 1) if status == 503 else (failed == 0 and fine > 1)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "first", "scratch:cnn-small", 1, 32)
+
+
+class TestFaultsLoad:
+    def told(self, bundle: Path, answer: Answer, act: Callable[[], object] = lambda: None) -> dict[str, object]:
+        with server(answer) as url:
+            return Load({"first": bundle}, lead_s=0.1, after_s=0.2).run(url, 0.5, act)
+
+    def document(self, bundle: Path, off: float = 0.0) -> bytes:
+        said = Bundle.load(bundle).predict([picture(1, 32)])[0]
+        probabilities = {label: p + off for label, p in said.probabilities.items()}
+        one = {"label": said.label, "confidence": said.confidence, "probabilities": probabilities}
+        return json.dumps({"model": "first", "predictions": [one]}).encode()
+
+    def test_answers_are_held_against_the_bundle_offline(self, bundle: Path) -> None:
+        right, wrong = self.document(bundle), self.document(bundle, 0.01)
+        found = self.told(bundle, lambda handler, number: send(handler, 200, right if number else wrong))
+        assert found["requests"] == 10
+        assert (found["failed"], found["busy"], found["wrong"]) == (0, 0, 1)
+        assert (found["answered_by"], found["at_the_end_by"]) == ({"first": 10}, ["first"])
+
+    def test_only_the_documented_503_is_no_failure(self, bundle: Path) -> None:
+        right = self.document(bundle)
+
+        def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+            if number == 0:
+                send(handler, 503, Retry_After="1")
+            elif number == 1:
+                send(handler, 503)
+            elif number == 2:
+                handler.connection.shutdown(socket.SHUT_RDWR)
+                handler.close_connection = True
+            else:
+                send(handler, 200, right)
+
+        found = self.told(bundle, answer)
+        assert (found["requests"], found["busy"], found["failed"], found["cut_off"]) == (10, 1, 2, 1)
+        assert len(found["why"]) == 2
+
+    def test_requests_go_on_until_the_fault_is_done_and_a_silence_is_a_stall(self, bundle: Path) -> None:
+        right, back = self.document(bundle), threading.Event()
+
+        def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+            if number > 5:
+                back.wait(20)
+            send(handler, 200, right)
+
+        found = self.told(bundle, answer, lambda: (time.sleep(1), back.set()))
+        assert found["failed"] == 0
+        assert found["requests"] > 20
+        assert found["stall_s"] >= 0.7
+
+
+GOOD = {"failed": 0, "wrong": 0, "stall_s": 0.1, "at_the_end_by": ["first"]}
+
+
+class TestFloors:
+    @pytest.mark.parametrize(
+        ("name", "worse"),
+        [
+            ("failed", {"failed": 1}),
+            ("wrong", {"wrong": 1}),
+            ("stall", {"stall_s": 0.51}),
+            ("at the end", {"at_the_end_by": ["first", "second"]}),
+            ("at the end", {"at_the_end_by": []}),
+        ],
+    )
+    def test_of_faults(self, name: str, worse: dict[str, object]) -> None:
+        faults = {"deployed": Fault(lambda: None, CHANGED_S)}
+        assert exit_status(judged(faults, {"deployed": GOOD})) == 0
+        kept = judged(faults, {"deployed": {**GOOD, **worse}})
+        assert [key for key, held in kept.items() if not held] == [f"deployed: {name}"]
+        assert exit_status(kept) == 1
+
+    def test_a_fault_without_a_limit_misses_none(self) -> None:
+        kept = judged({"nothing": Fault(lambda: None, None)}, {"nothing": {**GOOD, "stall_s": 9.0}})
+        assert kept["nothing: stall"] is None and exit_status(kept) == 0
+
+    def test_nothing_measured_is_no_success(self) -> None:
+        assert exit_status({}) == 1
+
+    def rounds(self, *, litserve: float = 1000, p99_ms: float = 30, errors: float = 0, runtime_ms: float = 0.5) -> dict:
+        def one(per_s: float, cpu_ms: float, p50: float = 14.0, p99: float = 30.0, errors: float = 0) -> list:
+            found = {"requests_per_s": per_s, "p50_ms": p50, "p99_ms": p99, "errors": errors}
+            return [found | {"cpu_ms_per_request": cpu_ms}] * 3
+
+        many = Cell(32)
+        return {
+            ("raw", Cell()): [{"images_per_s": 2300.0}] * 3,
+            (RAYTL, many): one(2100, 0.9, p99=p99_ms),
+            (LITSERVE, many): one(litserve, 1.5),
+            (FASTAPI, many): one(700, 1.4, errors=7),
+            (RUNTIME, many): one(3400, runtime_ms),
+            (RAYTL, Cell(1)): one(700, 1.0, p50=1.0, errors=errors),
+            (LITSERVE, Cell(1)): one(300, 2.0, p50=3.0),
+        }
+
+    @pytest.mark.parametrize(
+        ("worse", "missed"),
+        [
+            ({}, []),
+            ({"litserve": 1100}, ["raytl over LitServe"]),
+            ({"p99_ms": 43}, ["p99 over p50"]),
+            ({"errors": 1}, ["errors"]),
+            ({"runtime_ms": 0.8}, ["FastAPI's CPU over raytl-serve's"]),
+        ],
+    )
+    def test_of_speed(self, worse: dict[str, float], missed: list[str]) -> None:
+        _, kept = judged_speed("tiny", self.rounds(**worse), Floors())
+        assert [name for name, held in kept.items() if not held] == missed
+
+    def test_of_speed_beside_the_network_alone(self) -> None:
+        ratios, kept = judged_speed("resnet", self.rounds(), Floors())
+        assert ratios["raytl over the network alone"] == pytest.approx(2100 / 2300)
+        assert all(kept.values())
+
+    def test_the_last_line_has_the_figures_and_floors_of_each_network(self, capsys: pytest.CaptureFixture[str]) -> None:
+        given = Namespace(quick=True, seconds=2, rounds=3)
+        kept = report({"tiny": self.rounds(errors=1), "resnet": self.rounds()}, given)
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert told["floors"] == kept
+        assert [name for name, held in kept.items() if not held] == ["tiny: errors"]
+        figure = told["networks"]["tiny"]["servers"][f"{RAYTL}, 1 connection"]
+        assert (figure["errors"], figure["requests_per_s"]) == (3, 700)
+        assert told["networks"]["resnet"]["servers"][f"{FASTAPI}, 32 connections"]["raytl_is_times_as_fast"] == 3
+
+    def test_without_litserve_its_floors_are_neither_kept_nor_missed(self) -> None:
+        without = {key: of for key, of in self.rounds().items() if key[0] != LITSERVE}
+        _, kept = judged_speed("tiny", without, Floors())
+        assert [name for name, held in kept.items() if held is None] == [
+            "raytl over LitServe",
+            "p50 over LitServe's at 1",
+        ]
