@@ -132,7 +132,7 @@ class TestNoneCanHarmTheSearch:
     def test_one_that_does_not_answer_is_left_after_a_while(self, tmp_path, monkeypatch):
         never = threading.Event()
         monkeypatch.setattr(tracking, "_opened", lambda switch, told: never.wait())
-        monkeypatch.setattr(Tracking.__init__, "__defaults__", (0.1,))
+        monkeypatch.setattr(tracking, "PATIENCE_S", 0.1)
         with pytest.warns(StorageWarning, match="did not take everything in time"):
             assert search(tmp_path, "tensorboard").status == "finished"
         never.set()
