@@ -134,15 +134,20 @@ class TestResizing:
             gap = settings.to_uint8(image).astype(int) - self.whole(settings, image)
             assert np.abs(gap).max() <= 2
 
-    @pytest.mark.parametrize("resize", RESIZES)
-    def test_reducing_a_huge_image_first_shows_in_no_more_than_one_grey_level(self, resize) -> None:
+    @pytest.fixture(scope="class")
+    def huge(self) -> tuple[Image.Image, Image.Image]:
+        """One that is reduced while it is decoded: as it is, and as it is decoded."""
         noise = np.random.default_rng(0).integers(-20, 20, (4100, 4200, 3))
         values = np.clip(np.asarray(picture(3, (4200, 4100))).astype(int) + noise, 0, 255)
         huge = Image.fromarray(values.astype(np.uint8))
+        return huge, decode(encoded(huge, compress_level=1), "huge")
+
+    @pytest.mark.parametrize("resize", RESIZES)
+    def test_reducing_a_huge_image_first_shows_in_no_more_than_one_grey_level(self, huge, resize) -> None:
+        whole, reduced = huge
         settings = Preprocessing(size=256, resize=resize, interpolation="bicubic")
-        reduced = decode(encoded(huge, compress_level=1), "huge")
         assert reduced.size == (1050, 1025)
-        gap = settings.to_uint8(reduced).astype(int) - settings.to_uint8(huge)
+        gap = settings.to_uint8(reduced).astype(int) - settings.to_uint8(whole)
         assert np.abs(gap).max() <= 1
 
 
