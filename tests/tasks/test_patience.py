@@ -43,7 +43,7 @@ def server() -> Iterator[S3Server]:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "ENDURED_ANSWER_S", 1.0)
-    monkeypatch.setattr(patience, "ENDURED_ATTEMPTS", 3)
+    monkeypatch.setattr(patience, "ENDURED_ATTEMPTS", 2)
     monkeypatch.setattr(waiting, "TOLD_S", 0.5)
     waiting._silent.clear()
 
@@ -128,7 +128,7 @@ def test_where_it_is_sent_it_has_as_much_patience() -> None:
     made = patience.enduring(fs.S3FileSystem(region="us-east-1"))
     sent = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(made))))
     assert sent.equals(made)
-    assert sent.__reduce__()[1][1] == 3
+    assert sent.__reduce__()[1][1] == 2
     assert sent.__reduce__()[1][0]["request_timeout"] == 1.0
 
 
