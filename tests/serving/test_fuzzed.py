@@ -24,7 +24,7 @@ from raytl.serving.settings import ServingSettings
 
 pytestmark = pytest.mark.slow  # about a minute
 NAME = "raytl"
-EXAMPLES = 100  # of every route, in both modes; benchmarks/serving_fuzzed.py makes up requests for ten minutes
+EXAMPLES = 40  # of every route, in both modes; benchmarks/serving_fuzzed.py makes up requests for ten minutes
 TENSORS = 220  # of a route that takes tensors: fewer of those made up from the document fit by chance
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
