@@ -223,7 +223,9 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if not self._said_waiting:
             self._said_waiting = True
             with self._noting():
-                self._notice("waiting for the cluster to have room: others hold the CPUs or GPUs that a lane needs")
+                self._notice(
+                    "waiting for a node with the CPUs or GPUs of a lane: others hold them, or it is still to come"
+                )
 
     def rehouse(self, placed: Callable[[str], bool]) -> str | None:
         """A trial to stop, because its job can have a warm lane at once instead of one that there is no room for.
