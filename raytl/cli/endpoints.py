@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raytl.cli.app import Json, Model, Storage, app, endpoint_app
-from raytl.cli.options import given_options
+from raytl.cli.options import given_options, parse_seconds
 from raytl.cli.output import Output
 from raytl.cli.shares import parse_canary, parse_share
 from raytl.core.errors import UserError
@@ -18,7 +18,7 @@ from raytl.core.names import so_many
 
 # Of a model on trial: all else is the endpoint's, which is there.
 _COMPARISON = ("promote_after", "max_disagreement", "max_slowdown")
-_ON_TRIAL = {"model", "name", "canary", "shadow", *_COMPARISON, "new_labels", "storage", "json"}
+_ON_TRIAL = {"model", "name", "canary", "shadow", *_COMPARISON, "new_labels", "wait", "storage", "json"}
 Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the served model.")]
 
 
@@ -80,6 +80,10 @@ def deploy(
     capture_limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Images kept by each replica (default: 1000).")
     ] = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="For a node with room (default: 15m if Ray may add one, else 2m)."),
+    ] = None,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
@@ -98,6 +102,7 @@ def deploy(
     from raytl import api
 
     share = parse_canary(canary) if canary is not None else 0.0
+    room_s = None if wait is None else parse_seconds("--wait", wait)
     output = Output.current
     if canary is not None or shadow:
         if shadow and canary is not None:
@@ -110,7 +115,7 @@ def deploy(
         on_trial = api.deploy(
             bundle, name=name, canary=share, shadow=shadow, promote_after=promote_after,
             max_disagreement=parse_share("--max-disagreement", max_disagreement), max_slowdown=max_slowdown,
-            new_labels=new_labels,
+            new_labels=new_labels, room_s=room_s, told=output.note,
         )  # fmt: skip
         option = "" if name == "raytl" else f" --name {name}"
         does = f"answers {share:.3g} of the requests" if share else "answers nobody"
@@ -133,6 +138,7 @@ def deploy(
         bundle, port=port, host=host, name=name, min_replicas=min_replicas, new_labels=new_labels,
         max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix, token=token,
         capture="" if no_capture else capture, capture_limit=capture_limit, allow_hosts=allow_host,
+        room_s=room_s, told=output.note,
     )  # fmt: skip
     secret = f' -H "Authorization: Bearer $(cat {endpoint.token_file})"' if endpoint.token_file else ""
     output.say(f"serving at {endpoint.url}; try: curl{secret} -T photo.jpg -X POST {endpoint.url}/v1/predict")
@@ -191,6 +197,8 @@ def endpoint_status(name: Name = "raytl", json: Json = False) -> None:
     token = ", asks for its token" if known["token"] else ""
     replicas = so_many(known["replicas"], "replica", "replicas")
     output.say(f"{known['url']}: {known['status']}, {replicas}{token}")
+    if known["waiting"]:
+        output.say(f"{so_many(known['waiting'], 'replica waits', 'replicas wait')} for {known['waits_for']}")
     output.say(_versions(known))
     for one in known["previous"]:
         output.say(f"at hand: {one['version']} ({one['model']}), of {one['since']}")

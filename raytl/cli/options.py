@@ -21,6 +21,7 @@ from raytl.cli.app import (
     Test,
     Unlabelled,
 )
+from raytl.core.errors import UserError
 
 if TYPE_CHECKING:
     from raytl.api import Task
@@ -83,3 +84,17 @@ def given_options(context: typer.Context, names: Iterable[str]) -> dict[str, Any
         if source is not None and source.name == "COMMANDLINE":
             found[name] = context.params[name]
     return found
+
+
+def parse_seconds(option: str, text: str, sign: str = "") -> float:
+    """``90``, ``90s``, ``10m``, ``2h`` to seconds. sign: that may stand before it."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    bare = text.removeprefix(sign)
+    number, unit = (bare[:-1], bare[-1]) if bare[-1:] in units else (bare, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UserError(f"{option} {text}: give a time above zero, such as 90s, 10m or 2h")
+    return seconds

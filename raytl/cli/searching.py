@@ -29,7 +29,7 @@ from raytl.cli.app import (
     narrowed,
     read_moves,
 )
-from raytl.cli.options import data_options, task_of, with_options_of
+from raytl.cli.options import data_options, parse_seconds, task_of, with_options_of
 from raytl.cli.output import Output
 from raytl.cli.promoting import Promotion, promote, read_promotion
 from raytl.core.errors import UserError
@@ -378,13 +378,5 @@ def parse_time(text: str | None) -> tuple[float | None, float | None]:
     """``90``, ``90s``, ``10m``, ``2h`` to seconds in all, with a ``+`` to further ones."""
     if text is None:
         return None, None
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    bare = text.removeprefix("+")
-    number, unit = (bare[:-1], bare[-1]) if bare[-1:] in units else (bare, "s")
-    try:
-        seconds = float(number) * units[unit]
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise UserError(f"--time-budget {text}: give a time above zero, such as 90s, 10m or 2h")
+    seconds = parse_seconds("--time-budget", text, sign="+")
     return (None, seconds) if text.startswith("+") else (seconds, None)

@@ -19,6 +19,7 @@ from raytl.serving import tokens
 from raytl.serving.controller import AppConfig, Serve, clear_head
 from raytl.serving.lineage import versions
 from raytl.serving.ray_session import RaySession
+from raytl.serving.room import Patience, Waiting, running_replicas
 from raytl.serving.settings import DEPLOYMENT, bundle_version, name_of
 from raytl.serving.snapshots import drop_snapshots
 
@@ -113,20 +114,25 @@ def refuse_other_labels(
         )
 
 
-def put(serve: Serve, ray_session: RaySession, application: AppConfig, before: AppConfig | None, wait_s: float) -> None:
+def put(
+    serve: Serve, ray_session: RaySession, application: AppConfig, before: AppConfig | None, patience: Patience
+) -> None:
     """Apply an application beside the others and wait until it answers; where it fails, what it replaced comes back.
 
     So it does where somebody interrupts the waiting (Ctrl-C).
 
-    before: what it was made from, None where it is new. Raises UserError where that is no longer what is served, or
-    where it asks for a token that this user does not have, without which nothing is seen of it.
+    before: what it was made from, None where it is new. Raises UserError where that is no longer what is served, no
+    node has room for it, or it asks for a token that this user does not have, without which nothing is seen of it.
     """
     tokens.refuse_unknown(application["name"], settings_of(application).get("token_sha256", ""))
     applied = False
     try:
         replace(serve, application, before)
         applied = True
-        _wait_until_served(serve, application, time.monotonic() + wait_s)
+        # Nobody can join a local head: it listens on loopback.
+        _wait_until_served(
+            serve, application, Waiting(patience, application, before, joinable=ray_session.head is None)
+        )
     except BaseException as error:
         if applied or not isinstance(error, UserError):  # else it was refused, and is somebody else's if it is there
             with undoing(error):
@@ -187,12 +193,13 @@ def _put_back(serve: Serve, ray_session: RaySession, application: AppConfig, bef
         stop_if_last(serve, ray_session, name)
 
 
-def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None:
+def _wait_until_served(serve: Serve, config: AppConfig, waiting: Waiting) -> None:
     name, url, settings, agreed = config["name"], url_of(serve, config), settings_of(config), 0
     wanted = (settings["version"], (settings.get("candidate") or {}).get("version", ""))
     gone_since: float | None = None
     with httpx.Client(trust_env=False, timeout=10, headers=tokens.headers(name)) as client:
-        while time.monotonic() < deadline:
+        application: dict[str, Any] | None = None
+        while waiting.goes_on(application):
             application = serve.applications().get(name)
             reason = _failure(application) if application else None
             if reason is not None:
@@ -205,7 +212,7 @@ def _wait_until_served(serve: Serve, config: AppConfig, deadline: float) -> None
             if gone_since is not None and time.monotonic() - gone_since > _GONE_S:
                 raise UserError(f"endpoint '{name}' was taken down by another command before it was ready")
             _refuse_replaced(name, settings, present)
-            if application and application["status"] == "RUNNING":
+            if application and (application["status"] == "RUNNING" or waiting.enough(application)):
                 # Requests go to any replica: as many in a row as there are replicas must agree, twice over.
                 agreed = agreed + 1 if _serves(client, url, wanted) else 0
                 if agreed >= 2 * max(1, running_replicas(application)):
@@ -255,13 +262,11 @@ def _too_late(serve: Serve, name: str, url: str) -> str:
     application = serve.applications().get(name, {})
     said = [deployment["message"] for deployment in application.get("deployments", {}).values()]
     message = " ".join(" ".join(said).split())
-    free = ray.available_resources()
     if application.get("status") == "RUNNING":
         return f"{url} does not answer although it was deployed; look at the logs of Serve's proxy"
     return (
-        f"'{name}' was not ready in time ({message or 'no replica has started'}); {free.get('CPU', 0):g} CPUs and "
-        f"{free.get('GPU', 0):g} GPUs of the Ray cluster are free: stop other work, or ask for less with --num-cpus "
-        "and --num-gpus, and deploy again"
+        f"'{name}' was not ready in time ({message or 'no replica has started'}): stop other work on the nodes of the "
+        "cluster, and deploy again"
     )
 
 
@@ -278,13 +283,6 @@ def _failure(application: Mapping[str, Any]) -> str | None:
         return None
     last = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
     return last[-1] if last else "Serve gives no reason"
-
-
-def running_replicas(application: dict[str, Any]) -> int:
-    """How many answer; none of an application that keeps none and is not asked for anything."""
-    replicas = [r for deployment in application["deployments"].values() for r in deployment["replicas"]]
-    running = [replica for replica in replicas if replica["state"] == "RUNNING"]
-    return len(running)
 
 
 def stop_if_last(serve: Serve, ray_session: RaySession, name: str) -> bool:

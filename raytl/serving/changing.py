@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from raytl.serving.applying import (
     refuse_other_labels,
     refuse_unversioned,
     replace,
-    running_replicas,
     settings_of,
     undoing,
     url_of,
@@ -29,6 +28,7 @@ from raytl.serving.controller import AppConfig, Serve
 from raytl.serving.endpoint import Endpoint, endpoint_of
 from raytl.serving.lineage import ended, taken_back, tried
 from raytl.serving.ray_session import RaySession, session
+from raytl.serving.room import READY_S, Need, Patience, running_replicas, waits_for
 from raytl.serving.settings import Candidate, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 from raytl.serving.trial_judge import figures_of, start_judge, stop_judge
@@ -45,7 +45,9 @@ def try_out(
     max_disagreement: float = 0.1,
     max_slowdown: float = 1.5,
     new_labels: bool = False,
-    wait_s: float = 120,
+    wait_s: float = READY_S,
+    room_s: float | None = None,
+    told: Callable[[str], None] | None = None,
 ) -> Endpoint:
     """Put a bundle on trial beside the one that is served; both are compared, on the same images, until one is out.
 
@@ -53,7 +55,7 @@ def try_out(
     promote_after: compared requests after which it takes over where it is not worse; 0 leaves that to :func:`promote`.
         It is taken back as soon as it is known to be worse, see :mod:`raytl.serving.evidence`.
     max_disagreement: share of the requests in which it may name another label. max_slowdown: how many times as long it
-        may take. Where the endpoint listens and how it scales stays.
+        may take. Where the endpoint listens and how it scales stays. wait_s, room_s, told: as of :func:`deploy`.
     The endpoint's ``candidate`` is "" where the trial was decided before this returns; :func:`look` tells how.
     Raises UserError where nothing is served under ``name``, the bundle cannot be loaded, or names other labels.
     """
@@ -70,7 +72,7 @@ def try_out(
         if settings["version"] == version:
             raise UserError(f"endpoint '{name}' serves this very version, {version}; there is nothing to try")
         candidate = Candidate(
-            bundle=str(snapshot(path, version)),
+            bundle=str(snapshot(path, version, Need.of(before))),
             version=version,
             model=model.name,
             trial=secrets.token_hex(6),
@@ -82,7 +84,7 @@ def try_out(
         application = with_settings(before, tried(settings, candidate))
         try:
             start_judge(name, candidate)
-            put(serve, ray_session, application, before, wait_s)
+            put(serve, ray_session, application, before, Patience(wait_s, room_s, told))
         except BaseException:  # Ctrl-C too
             stop_judge(candidate.trial)
             raise
@@ -91,7 +93,7 @@ def try_out(
         return endpoint_of(serve, serve.configs().get(name, application), ray_session)
 
 
-def promote(name: str = "raytl", *, wait_s: float = 120) -> Endpoint:
+def promote(name: str = "raytl", *, wait_s: float = READY_S) -> Endpoint:
     """Let the version on trial take over now. Raises UserError where none is on trial."""
     with _endpoint(name) as (serve, ray_session, before):
         settings = versioned(serve, before)
@@ -100,12 +102,14 @@ def promote(name: str = "raytl", *, wait_s: float = 120) -> Endpoint:
             raise UserError(f"endpoint '{name}' has no version on trial; begin with: raytl deploy MODEL --canary 5%")
         outcome = {"why": "somebody asked for it", **(figures_of(candidate["trial"]) or {})}
         application = with_settings(before, ended(settings, outcome, promoted=True))
-        put(serve, ray_session, application, before, wait_s)
+        put(serve, ray_session, application, before, Patience(wait_s))
         _end(settings)
         return endpoint_of(serve, application, ray_session)
 
 
-def rollback(name: str = "raytl", *, to: str | None = None, new_labels: bool = False, wait_s: float = 120) -> Endpoint:
+def rollback(
+    name: str = "raytl", *, to: str | None = None, new_labels: bool = False, wait_s: float = READY_S
+) -> Endpoint:
     """Take the version on trial back; where none is, put the one before the present one in its place again.
 
     to: first digits of an earlier version. Raises UserError where there is none, or where it names other labels than
@@ -135,7 +139,7 @@ def rollback(name: str = "raytl", *, to: str | None = None, new_labels: bool = F
                     ) from None
                 refuse_other_labels(before, url_of(serve, before), labels, **told)
         application = with_settings(before, after)
-        put(serve, ray_session, application, before, wait_s)
+        put(serve, ray_session, application, before, Patience(wait_s))
         _end(settings)
         return endpoint_of(serve, application, ray_session)
 
@@ -181,11 +185,14 @@ def look(name: str = "raytl") -> dict[str, Any]:
         settings = versioned(serve, config)
         candidate = settings.get("candidate")
         application = serve.applications()[name]
+        waiting, room = waits_for(application, config) if application["deployments"] else (0, "")
         return {
             "name": name,
             "url": url_of(serve, config),
             "status": str(application["status"]).rpartition(".")[2],
             "replicas": running_replicas(application) if application["deployments"] else 0,
+            "waiting": waiting,
+            "waits_for": room,
             "token": bool(settings.get("token_sha256")),
             "live": {key: settings.get(key, "") for key in ("model", "version", "since")},
             "candidate": {key: value for key, value in candidate.items() if key != "bundle"} if candidate else None,

@@ -33,6 +33,7 @@ from raytl.serving.ingress import (
 from raytl.serving.named import Entry, entry
 from raytl.serving.ports import free_port_or_refuse, port_taken
 from raytl.serving.ray_session import NAMESPACE
+from raytl.serving.room import Need, nodes_come_later
 
 _REQUEST_BACKSTOP_S = 120.0
 _STOP_S = 60.0
@@ -189,13 +190,14 @@ def directory() -> list[Entry]:
     return found
 
 
-def head_environment(host: str) -> dict[str, str]:
+def head_environment(host: str, need: Need) -> dict[str, str]:
     """What Serve needs in its environment, beyond what Ray was started with, for the fast way to a server on ``host``.
 
-    HAProxy reaches the replicas of other machines only where they listen on all interfaces.
+    HAProxy reaches the replicas of other machines only where they listen on all interfaces. need: of each replica; its
+    machine may be one that is still to come.
     """
     machines = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    if len(machines) > 1 and host not in EVERYWHERE:
+    if host not in EVERYWHERE and (len(machines) > 1 or nodes_come_later(need)):
         return dict(PROXY_CHECKS)
     environment: dict[str, str] = ray.get(ray.remote(num_cpus=0)(_prepare).options(**_on_head()).remote())
     return environment

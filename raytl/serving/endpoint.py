@@ -7,7 +7,7 @@ between two requests. ``serve.run`` would restart the replicas each time.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ from raytl.serving.applying import (
     put,
     reachable,
     refuse_other_labels,
-    running_replicas,
     settings_of,
     stop_head,
     stop_if_last,
@@ -39,6 +38,7 @@ from raytl.serving.lineage import succeeded
 from raytl.serving.named import route_for
 from raytl.serving.ports import free_port_or_refuse
 from raytl.serving.ray_session import OtherVersionsError, RaySession, head_is_wanted, session
+from raytl.serving.room import READY_S, Need, Patience, running_replicas
 from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 from raytl.serving.trial_judge import stop_judge
@@ -47,7 +47,7 @@ PORT = 8000
 _TRIES = 3
 _SLOW = (
     "requests go through Ray Serve's own proxy, several times slower than HAProxy, which comes with ray[serve] on "
-    "Linux, and on a cluster of several nodes needs --host 0.0.0.0"
+    "Linux, and on a cluster of several nodes, or one that grows, needs --host 0.0.0.0"
 )
 
 
@@ -89,7 +89,9 @@ def deploy(
     allow_hosts: Sequence[str] | None = None,
     capture: str | Path | None = None,
     capture_limit: int | None = None,
-    wait_s: float = 120,
+    wait_s: float = READY_S,
+    room_s: float | None = None,
+    told: Callable[[str], None] | None = None,
 ) -> Endpoint:
     """Serve a bundle, or put it in the place of the one that is served under ``name``, without dropping a request.
 
@@ -103,6 +105,9 @@ def deploy(
         ``/v1/models/NAME/predict``, and at a ``route_prefix`` of their own instead where one is given.
     port, host: where to listen, for all models of the endpoint alike. min_replicas, max_replicas: bounds of the
         autoscaling. num_cpus, num_gpus: of one replica. wait_s: how long to wait until the bundle answers, seconds.
+    room_s: how long, before that, for a node with room for a replica, which Ray's autoscaler may have to add first,
+        seconds; None for 15 minutes where there is an autoscaler, else for ``wait_s``. told: hears, in a sentence, that
+        this is waited for.
     new_labels: replace a model with other labels too, which the endpoint's callers may not know.
     token: requests must bring a bearer token; where an endpoint begins off loopback they must in any case.
     allow_hosts: names by which an endpoint without a token may be asked, and whose pages may ask it, beside addresses
@@ -110,7 +115,7 @@ def deploy(
     capture: folder, on every node, for the images that the model is least certain of, at most ``capture_limit`` (1,000)
         for each replica; their owners should know. "" ends it.
     Raises UserError where the bundle cannot be loaded (what was served before goes on being served), its labels are
-    others, the port is taken, the cluster has no room, or the endpoint does not answer in time.
+    others, the port is taken, no node of the cluster has room in time, or the endpoint does not answer in time.
     """
     # Imported late: torch and the bundle's code take seconds, which `undeploy` and `status` need not wait for.
     from raytl.serving.live import load
@@ -120,7 +125,8 @@ def deploy(
     model = load(ServingSettings(bundle=str(path), version=version))
     if head_is_wanted():
         free_port_or_refuse(host or LOOPBACK, port or PORT)  # said before the seconds that a head takes
-    with _listening(host, port) as (serve, ray_session, notice):
+    asked = Need(1.0 if num_cpus is None else num_cpus, num_gpus or 0.0)
+    with _listening(host, port, asked) as (serve, ray_session, notice):
         previous = serve.configs()
         taken = {other: config.get("route_prefix") or "/" for other, config in previous.items()}
         route = route_for(name, route_prefix, taken)
@@ -128,7 +134,10 @@ def deploy(
         if before is not None and not new_labels:
             refuse_other_labels(before, url_of(serve, before), model.labels)
         kept = {} if before is None else versioned(serve, before)
-        settings = succeeded(kept, str(snapshot(path, version)), version, model.name)
+        first, *others = (before or {}).get("deployments") or [{"name": DEPLOYMENT}]
+        deployment = _resourced(_scaled(first, min_replicas, max_replicas), num_cpus=num_cpus, num_gpus=num_gpus)
+        need = Need.of({"deployments": [deployment]})
+        settings = succeeded(kept, str(snapshot(path, version, need)), version, model.name)
         if token or (before is None and not tokens.is_loopback(serve.host)):
             settings["token_sha256"] = tokens.token_hash(name, kept.get("token_sha256", ""))
         if capture is not None:
@@ -137,8 +146,6 @@ def deploy(
             settings["capture_limit"] = capture_limit
         if allow_hosts is not None:
             settings["hosts"] = list(allow_hosts)
-        first, *others = (before or {}).get("deployments") or [{"name": DEPLOYMENT}]
-        deployment = _resourced(_scaled(first, min_replicas, max_replicas), num_cpus=num_cpus, num_gpus=num_gpus)
         application = {
             "import_path": IMPORT_PATH,
             **(before or {}),
@@ -146,7 +153,7 @@ def deploy(
             "route_prefix": route,
             "deployments": [{**deployment, "user_config": settings}, *others],
         }
-        put(serve, ray_session, application, before, wait_s)
+        put(serve, ray_session, application, before, Patience(wait_s, room_s, told))
         _end_trial(before)
         return endpoint_of(serve, application, ray_session, notice)
 
@@ -160,7 +167,7 @@ def served(name: str = "raytl") -> Endpoint | None:
 
 
 def update(
-    bundle_path: str | Path, *, name: str = "raytl", new_labels: bool = False, wait_s: float = 120
+    bundle_path: str | Path, *, name: str = "raytl", new_labels: bool = False, wait_s: float = READY_S
 ) -> Endpoint | None:
     """Put a bundle in the place of the one that is served under ``name``, without dropping a request.
 
@@ -180,9 +187,9 @@ def update(
             return None
         if not new_labels:
             refuse_other_labels(before, url_of(serve, before), model.labels)
-        settings = succeeded(versioned(serve, before), str(snapshot(path, version)), version, model.name)
-        application = with_settings(before, settings)
-        put(serve, ray_session, application, before, wait_s)
+        copy = str(snapshot(path, version, Need.of(before)))
+        application = with_settings(before, succeeded(versioned(serve, before), copy, version, model.name))
+        put(serve, ray_session, application, before, Patience(wait_s))
         _end_trial(before)
         return endpoint_of(serve, application, ray_session)
 
@@ -284,8 +291,11 @@ def _resourced(deployment: Mapping[str, Any], **wanted: float | None) -> dict[st
     return {**deployment, "ray_actor_options": {"num_cpus": 1.0, "num_gpus": 0.0, **known, **said}}
 
 
-def _serve_at(host: str | None, port: int | None, ray_session: RaySession) -> tuple[Serve, str]:
-    """Serve as it listens already, where nothing else is wanted, or started. Raises UserError where it cannot be."""
+def _serve_at(host: str | None, port: int | None, need: Need, ray_session: RaySession) -> tuple[Serve, str]:
+    """Serve as it listens already, where nothing else is wanted, or started. Raises UserError where it cannot be.
+
+    need: of each replica that is about to be asked for.
+    """
     serve = Serve.running()
     host, port = host or (serve.host if serve else LOOPBACK), port or (serve.port if serve else PORT)
     if serve is None:
@@ -293,7 +303,7 @@ def _serve_at(host: str | None, port: int | None, ray_session: RaySession) -> tu
         if ray_session.head is not None:  # was started with all that Serve needs
             fast, more = haproxy_runs(), {}
         else:
-            more = head_environment(host)
+            more = head_environment(host, need)
             fast = not more or SWITCHES.keys() <= more.keys()
         try:
             grows = ray_session.head is None  # nobody can join a head on loopback
@@ -311,7 +321,7 @@ def _serve_at(host: str | None, port: int | None, ray_session: RaySession) -> tu
 
 
 @contextmanager
-def _listening(host: str | None, port: int | None) -> Iterator[tuple[Serve, RaySession, str]]:
+def _listening(host: str | None, port: int | None, need: Need) -> Iterator[tuple[Serve, RaySession, str]]:
     """Serve, the connection to its cluster, and what its operator should know. What an error finds unused is ended.
 
     Where the ports that were chosen for it are taken meanwhile, others are chosen. Raises UserError like _serve_at.
@@ -323,7 +333,7 @@ def _listening(host: str | None, port: int | None) -> Iterator[tuple[Serve, RayS
                     ray_session = starting.enter_context(session(start=True))
                     assert ray_session is not None  # start=True
                     starting.enter_context(_nothing_left_in_vain(ray_session))
-                    serve, notice = _serve_at(host, port, ray_session)
+                    serve, notice = _serve_at(host, port, need, ray_session)
                     stack.enter_context(starting.pop_all())
             except PortTakenError:
                 if not left:

@@ -17,15 +17,17 @@ import ray
 
 from raytl.bundles.features import FEATURES_FILE
 from raytl.core.errors import UserError
+from raytl.serving.room import Need, nodes_come_later
 from raytl.sources.learned import LEARNED_FILE
 
 
-def snapshot(bundle: Path, version: str) -> Path:
+def snapshot(bundle: Path, version: str, need: Need) -> Path:
     """Where the replicas shall read the bundle: a copy of it, or the bundle itself on a cluster of several nodes.
 
-    There the path must be on storage that all nodes share, and a copy on one node would not be.
+    There the path must be on storage that all nodes share, and a copy on one node would not be. So it is where the
+    replicas' nodes are still to come. need: of each replica.
     """
-    if len([node for node in ray.nodes() if node["Alive"]]) > 1:
+    if len([node for node in ray.nodes() if node["Alive"]]) > 1 or nodes_come_later(need):
         return bundle
     target = _folder() / version
     try:

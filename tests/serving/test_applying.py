@@ -20,6 +20,7 @@ from raytl.serving import applying, changing, snapshots, tokens
 from raytl.serving.applying import AppConfig, put, refuse_other_labels, replace
 from raytl.serving.controller import Serve
 from raytl.serving.ray_session import RaySession
+from raytl.serving.room import Need, Patience, Waiting
 from raytl.serving.settings import ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 
@@ -62,7 +63,7 @@ def test_one_look_in_vain_does_not_mean_that_it_was_taken_down_however_long_the_
     monkeypatch.setattr(applying, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
     monkeypatch.setattr(applying, "_serves", serves)
     with pytest.raises(UserError, match="was taken down by another command before it was ready"):
-        applying._wait_until_served(cast(Serve, serve), wanted, 1000.0)
+        applying._wait_until_served(cast(Serve, serve), wanted, Waiting(Patience(1000.0), wanted, None))
     assert listed == []
 
 
@@ -77,7 +78,7 @@ def test_what_is_interrupted_while_it_is_waited_for_is_undone(monkeypatch):
 
     monkeypatch.setattr(applying, "_wait_until_served", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        put(cast(Serve, kept), SESSION, application("raytl", "v2", num_cpus=64), before, 1)
+        put(cast(Serve, kept), SESSION, application("raytl", "v2", num_cpus=64), before, Patience(1))
     assert kept.configs == all_before
 
 
@@ -94,7 +95,7 @@ def test_why_it_failed_is_said_though_it_cannot_be_undone(why, monkeypatch):
 
     monkeypatch.setattr(applying, "_wait_until_served", failed)
     with pytest.raises(type(why)) as said:
-        put(cast(Serve, Lost()), SESSION, application("raytl", "v1"), None, 1)
+        put(cast(Serve, Lost()), SESSION, application("raytl", "v1"), None, Patience(1))
     told = "it could not be undone, either (System error: the cluster does not answer): look at 'raytl endpoint status'"
     if isinstance(why, UserError):
         assert str(said.value) == f"the model cannot be loaded; {told}"
@@ -105,7 +106,7 @@ def test_why_it_failed_is_said_though_it_cannot_be_undone(why, monkeypatch):
 def test_the_same_that_another_command_has_just_deployed_stays(monkeypatch):
     kept = Kept(raytl=application("raytl", "v1"))
     with pytest.raises(UserError, match="changed in the meantime"):
-        put(cast(Serve, kept), SESSION, application("raytl", "v1"), None, 1)
+        put(cast(Serve, kept), SESSION, application("raytl", "v1"), None, Patience(1))
     assert set(kept.configs) == {"raytl"}
 
 
@@ -137,23 +138,25 @@ def test_two_commands_copy_the_same_bundle_at_once(bundles, monkeypatch, tmp_pat
         return done
 
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}])
+    monkeypatch.setattr(snapshots, "nodes_come_later", lambda need: False)
     monkeypatch.setattr(snapshots, "_folder", lambda: tmp_path)
     monkeypatch.setattr(snapshots.shutil, "copytree", copy)
     version = bundle_version(bundles["first"])
     with ThreadPoolExecutor(2) as pool:
-        paths = list(pool.map(lambda _: snapshot(bundles["first"], version), range(2)))
+        paths = list(pool.map(lambda _: snapshot(bundles["first"], version, Need()), range(2)))
     assert paths == [tmp_path / version] * 2 and bundle_version(paths[0]) == version
     assert [path.name for path in tmp_path.iterdir()] == [version]
 
 
 def test_replicas_get_no_copy_of_what_is_of_the_training_images(bundles, monkeypatch, tmp_path):
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}])
+    monkeypatch.setattr(snapshots, "nodes_come_later", lambda need: False)
     monkeypatch.setattr(snapshots, "_folder", lambda: tmp_path / "copies")
     bundle = tmp_path / "bundle"
     shutil.copytree(bundles["first"], bundle)
     for name in ("features.safetensors", "learned.safetensors"):
         (bundle / name).write_bytes(b"of people's pictures")
-    copy = snapshot(bundle, "v1")
+    copy = snapshot(bundle, "v1", Need())
     assert {path.name for path in copy.iterdir()} == {path.name for path in Path(bundles["first"]).iterdir()} - {
         "features.safetensors",
         "learned.safetensors",

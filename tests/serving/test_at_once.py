@@ -35,6 +35,7 @@ from raytl.serving.applying import replace, settings_of, stop_if_last
 from raytl.serving.controller import Serve
 from raytl.serving.ports import free_port
 from raytl.serving.ray_session import RaySession
+from raytl.serving.room import Need, Patience, Waiting
 from raytl.serving.settings import Candidate, bundle_version
 from raytl.serving.snapshots import snapshot
 from raytl.serving.trial_judge import conclude, figures_of, stands, start_judge
@@ -69,11 +70,11 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Once it is set, what is too large is soon waited for no longer; until then it is, whatever others take."""
     over, really = threading.Event(), applying._wait_until_served
 
-    def wait(serve: Serve, config: dict[str, Any], deadline: float) -> None:
+    def wait(serve: Serve, config: dict[str, Any], waiting: Waiting) -> None:
         if config["deployments"][0]["ray_actor_options"]["num_cpus"] == TOO_LARGE["num_cpus"]:
             assert over.wait(PATIENCE_S)
-            deadline = time.monotonic() + 2
-        really(serve, config, deadline)
+            waiting = Waiting(Patience(2), config, None)
+        really(serve, config, waiting)
 
     monkeypatch.setattr(applying, "_wait_until_served", wait)
     return over
@@ -193,7 +194,7 @@ def test_one_that_is_taken_down_before_it_is_ready_says_so_at_once(bundles, othe
 
 def test_the_copy_of_a_bundle_that_another_command_is_about_to_serve_is_kept(bundles, endpoint, tmp_path):
     bundle = variant(bundles["first"], tmp_path / "again")
-    copy = snapshot(bundle, bundle_version(bundle))
+    copy = snapshot(bundle, bundle_version(bundle), Need())
     update(bundles["second"])
     assert (copy / "model.json").is_file()
     os.utime(copy, (0, 0))  # of a command that has long ended

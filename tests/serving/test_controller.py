@@ -17,6 +17,7 @@ from raytl.machines.few_processes import few_processes
 from raytl.serving.controller import Serve, head_environment
 from raytl.serving.ingress import PROXY_CHECKS
 from raytl.serving.ports import free_port
+from raytl.serving.room import Need
 
 pytestmark = pytest.mark.slow  # Ray sessions, some with Serve
 
@@ -52,7 +53,7 @@ def taken(port: int) -> Iterator[None]:
 
 
 def test_a_port_that_is_taken_while_serve_starts_is_a_sentence_and_leaves_nothing(session):
-    port, environment = free_port(), head_environment("127.0.0.1")
+    port, environment = free_port(), head_environment("127.0.0.1", Need())
     with taken(port), pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is taken"):
         Serve.start("127.0.0.1", port, environment)
     assert Serve.running() is None

@@ -274,8 +274,8 @@ def test_where_a_port_of_its_own_is_taken_meanwhile_others_are_chosen(
 ):
     chosen, squatter = [], socket.socket()
 
-    def head_environment_and_somebody_else(host):
-        chosen.append(head_environment(host))
+    def head_environment_and_somebody_else(*asked):
+        chosen.append(head_environment(*asked))
         if len(chosen) == 1:
             squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             squatter.bind(("127.0.0.1", int(chosen[0]["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"])))

@@ -19,8 +19,8 @@ from raytl.core.machine import cores, ray_token, short_temp_dir
 from raytl.core.memory import memory
 from raytl.machines.entrypoint import entrypoint_as_text
 from raytl.machines.few_processes import few_processes
+from raytl.machines.growing import autoscales
 from raytl.machines.reaching import address_of, reach
-from raytl.search.lanes.growing import autoscales
 from raytl.search.lanes.lane import NODE_NAME
 from raytl.search.lanes.sizing import Lanes, fitting, holds_head_lane, plan_lanes, room_for, with_head_lanes
 

@@ -38,7 +38,7 @@ EMPTY = {"auth": {}, "docker": {}, "file_mounts": {}, "file_mounts_sync_continuo
 
 WATCH = """
 import sys, time, ray
-from raytl.search.lanes.growing import autoscales
+from raytl.machines.growing import autoscales
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 assert autoscales(300.0)
 while True:

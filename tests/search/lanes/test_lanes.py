@@ -22,12 +22,12 @@ from ray._raylet import GcsClient
 
 import raytl
 from raytl.core.errors import UserError
+from raytl.machines.growing import autoscales
 from raytl.search import driver
 from raytl.search.driver import run_plan
 from raytl.search.jobs import LaneJob
 from raytl.search.lanes import tuning
 from raytl.search.lanes.cluster import IdleGpus, Lanes, cluster, plan_lanes
-from raytl.search.lanes.growing import autoscales
 from raytl.search.lanes.lane import GROWTH_LIMIT_BYTES, HeldData, lane, lane_for
 from raytl.training.workspace import Budget, WorkspaceSettings
 

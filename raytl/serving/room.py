@@ -1,0 +1,255 @@
+"""Whether a node has room for a replica, and for how long that is waited for where none has.
+
+Ray starts a replica as soon as a node has what it asks for, be it one that an autoscaler adds in minutes, or that
+somebody starts by hand. Until then there is nothing to see of it but that it has no node.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.autoscaler.v2.sdk import get_cluster_resource_state
+from ray.core.generated.autoscaler_pb2 import NodeStatus
+from ray.exceptions import RayError
+
+from raytl.core.errors import UserError
+from raytl.machines.growing import autoscales
+
+READY_S = 120.0
+"""For which an endpoint is waited for once there is room; and for room, where no autoscaler may add a node."""
+GROWN_S = 900.0
+"""For room, where one may: a node with a GPU takes minutes, and a machine that is short is not to be had at once."""
+_SAY_AFTER_S = 2.0
+_TOLD = ("user_config", "autoscaling_config")
+"""Of a deployment, what Serve changes without a new replica."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long somebody waits for an endpoint.
+
+    ready_s: seconds until it answers; those for which a replica waits for room are not counted. room_s: seconds for
+    these, None for :data:`GROWN_S` where an autoscaler may add a node, and else for ``ready_s``. told: hears in a
+    sentence what is waited for.
+    """
+
+    ready_s: float = READY_S
+    room_s: float | None = None
+    told: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True)
+class Need:
+    """CPUs and GPUs of each replica."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Need:
+        """That of an application's replicas."""
+        first, *_ = config.get("deployments") or [{}]
+        known = first.get("ray_actor_options") or {}
+        cpus, gpus = known.get("num_cpus"), known.get("num_gpus")
+        return cls(1.0 if cpus is None else float(cpus), float(gpus or 0.0))
+
+    def __str__(self) -> str:
+        asked = [_counted(self.cpus, "free CPU")] if self.cpus or not self.gpus else []
+        return " and ".join([*asked, *([_counted(self.gpus, "free GPU")] if self.gpus else [])])
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The cluster's nodes: (CPUs, GPUs) that each has, and that are free. asked: for how many that have no node yet."""
+
+    all: tuple[tuple[float, float], ...]
+    free: tuple[tuple[float, float], ...]
+    asked: tuple[tuple[tuple[float, float], int], ...] = ()
+
+    @classmethod
+    def now(cls) -> Nodes:
+        """Those of the cluster that this process is connected to; Ray counts about once a second."""
+        state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)
+        alive = [node for node in state.node_states if node.status != NodeStatus.DEAD]
+        return cls(
+            tuple(_slots(node.total_resources) for node in alive),
+            tuple(_slots(node.available_resources) for node in alive),
+            tuple((_slots(one.request.resources_bundle), one.count) for one in state.pending_resource_requests),
+        )
+
+    def waiting(self, need: Need) -> int:
+        """How many wait for a node with so much; those that Ray is about to start on one do not."""
+        return sum(count for asked, count in self.asked if asked == (round(need.cpus, 4), round(need.gpus, 4)))
+
+    def hold(self, need: Need) -> bool:
+        """Whether a node would have room if all else were gone from it."""
+        return any(cpus >= need.cpus and gpus >= need.gpus for cpus, gpus in self.all)
+
+    def told(self, need: Need) -> str:
+        """What there is of what is asked for: ``0 of the cluster's 4 CPUs are free``."""
+        parts = []
+        for kind, (asked, what) in enumerate([(need.cpus, "CPUs"), (need.gpus, "GPUs")]):
+            there, free = (sum(node[kind] for node in nodes) for nodes in (self.all, self.free))
+            most = max((node[kind] for node in self.free), default=0.0)
+            together = f" (at most {most:g} on one node)" if most < asked <= free else ""
+            if asked:
+                parts.append(
+                    f"{free:g} of the cluster's {there:g} {what} are free{together}"
+                    if there
+                    else f"the cluster has no {what}"
+                )
+        return " and ".join(parts)
+
+
+class Waiting:
+    """For an application that was applied: two clocks, of which one runs at a time.
+
+    before: what it was made from. joinable: whether other nodes can join the cluster at all.
+    """
+
+    def __init__(
+        self,
+        patience: Patience,
+        config: Mapping[str, Any],
+        before: Mapping[str, Any] | None,
+        *,
+        joinable: bool = True,
+    ) -> None:
+        self._patience = patience
+        self._name = config["name"]
+        self._need = Need.of(config)
+        self._least = max(1, kept_replicas(config))
+        self._anew = before is None or _but_told(before) != _but_told(config)
+        self._joinable = joinable
+        self._grows: bool | None = None
+        self._said = False
+        self._last = time.monotonic()
+        self._ready_s = self._room_s = 0.0
+
+    def enough(self, application: Mapping[str, Any]) -> bool:
+        """Whether as many replicas are there as are kept, of which any others have no node yet.
+
+        Of a change for which none has to be started: those may not find room for as long as others need theirs, and
+        take what was changed once they start.
+        """
+        replicas = _replicas(application)
+        running = running_replicas(application)
+        return not self._anew and running >= self._least and running + without_node(application) == len(replicas)
+
+    def goes_on(self, application: Mapping[str, Any] | None) -> bool:
+        """Whether there is time left. application: as Serve tells it now.
+
+        Raises UserError where no node has had room for as long as that is waited for.
+        """
+        now = time.monotonic()
+        passed, self._last = now - self._last, now
+        nodes = _nodes_now() if application and self._lacks(application) else None
+        if nodes is None or not nodes.waiting(self._need):
+            self._ready_s += passed
+            return self._ready_s < self._patience.ready_s
+        self._room_s += passed
+        if not self._joinable and not nodes.hold(self._need):
+            raise UserError(
+                f"'{self._name}' needs a node with {self._need} for each replica, and this machine alone serves it: "
+                f"{nodes.told(self._need)}; ask for less with --num-cpus and --num-gpus, and deploy again"
+            )
+        if self._grows is None or (not self._grows and self._room_s > self._limit_s):
+            self._grows = self._joinable and autoscales()  # of a head that only just started it may not be known yet
+        if self._room_s > self._limit_s:
+            raise UserError(self._no_room(nodes))
+        if not self._said and self._room_s > _SAY_AFTER_S and self._patience.told is not None:
+            self._said = True
+            grows = "an autoscaler may add nodes" if self._grows else "no autoscaler adds nodes"
+            self._patience.told(
+                f"'{self._name}' waits for a node with {self._need}, for {_duration(self._limit_s)} at most (--wait): "
+                f"{nodes.told(self._need)}, and {grows}"
+            )
+        return True
+
+    def _lacks(self, application: Mapping[str, Any]) -> bool:
+        """Whether what is waited for may have no room yet."""
+        up = application["status"] == "RUNNING" and running_replicas(application) >= self._least
+        return bool(without_node(application)) and not up and not self.enough(application)
+
+    @property
+    def _limit_s(self) -> float:
+        if self._patience.room_s is not None:
+            return self._patience.room_s
+        return GROWN_S if self._grows else self._patience.ready_s
+
+    def _no_room(self, nodes: Nodes) -> str:
+        why, do = "no autoscaler adds nodes", "add one, stop other work"
+        if self._grows:
+            why, do = "the autoscaler has added none", "'ray status' may tell why; stop other work"
+        return (
+            f"'{self._name}' found no node with {self._need} within {_duration(self._limit_s)}: "
+            f"{nodes.told(self._need)}, and {why}: {do}, ask for less with --num-cpus and --num-gpus, or wait longer "
+            "with --wait, and deploy again"
+        )
+
+
+def nodes_come_later(need: Need) -> bool:
+    """Whether replicas may be on nodes that are not there yet: none of those there are can hold one, or more may come.
+
+    On other machines than the present ones, that is.
+    """
+    return not Nodes.now().hold(need) or autoscales()
+
+
+def running_replicas(application: Mapping[str, Any]) -> int:
+    """How many answer; none of an application that keeps none and is not asked for anything."""
+    return sum(replica["state"] == "RUNNING" for replica in _replicas(application))
+
+
+def without_node(application: Mapping[str, Any]) -> int:
+    """How many replicas were asked for and are on no node yet."""
+    return sum(replica["state"] == "STARTING" and not replica.get("node_id") for replica in _replicas(application))
+
+
+def waits_for(application: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[int, str]:
+    """How many replicas wait for room, and for what: ``a node with 1 free CPU: …``; 0 and "" where none does."""
+    need, waiting = Need.of(config), without_node(application)
+    nodes = _nodes_now() if waiting else None
+    if nodes is None or not nodes.waiting(need):
+        return 0, ""
+    return waiting, f"a node with {need}: {nodes.told(need)}"
+
+
+def kept_replicas(config: Mapping[str, Any]) -> int:
+    """How many replicas of an application are there even without requests."""
+    first, *_ = config.get("deployments") or [{}]
+    fixed = first.get("num_replicas")
+    return fixed if isinstance(fixed, int) else int((first.get("autoscaling_config") or {}).get("min_replicas", 1))
+
+
+def _nodes_now() -> Nodes | None:
+    try:
+        return Nodes.now()
+    except RayError:  # the store of the cluster's head is away just now
+        return None
+
+
+def _replicas(application: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [replica for deployment in application["deployments"].values() for replica in deployment["replicas"]]
+
+
+def _but_told(config: Mapping[str, Any]) -> dict[str, Any]:
+    deployments = config.get("deployments") or ()
+    fixed = [{key: value for key, value in one.items() if key not in _TOLD} for one in deployments]
+    return {**config, "deployments": fixed}
+
+
+def _slots(resources: Mapping[str, float]) -> tuple[float, float]:
+    return round(resources.get("CPU", 0.0), 4), round(resources.get("GPU", 0.0), 4)
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:g} {what}{'' if number == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds < 120 or seconds % 60 else f"{seconds / 60:g} min"
