@@ -73,7 +73,7 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     def wait(serve: Serve, config: dict[str, Any], waiting: Waiting) -> None:
         if config["deployments"][0]["ray_actor_options"]["num_cpus"] == TOO_LARGE["num_cpus"]:
             assert over.wait(PATIENCE_S)
-            waiting = Waiting(Patience(2), config, None)
+            waiting = Waiting(Patience(PATIENCE_S, room_s=2), config, None)
         really(serve, config, waiting)
 
     monkeypatch.setattr(applying, "_wait_until_served", wait)
