@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +31,14 @@ space:
 """
 WISHES = SearchSettings(trials=10)
 QUOTING = import_module("raytl.search.quote")  # `raytl.search` by its dots is the function
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _rehearsed_thrice() -> Iterator[None]:
+    """Of a middle and a range three tell as well as five."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(QUOTING, "OFTEN", 3)
+        yield
 
 
 @pytest.fixture(scope="module")
