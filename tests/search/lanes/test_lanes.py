@@ -133,10 +133,10 @@ def test_a_cluster_without_an_autoscaler_has_no_more_to_ask_for(session):
 
 
 class TestProcesses:
-    def test_two_hundred_jobs_need_one_process_per_lane(self, tmp_path):
+    def test_fifty_jobs_need_one_process_per_lane(self, tmp_path):
         before = processes_started()
-        plan = run(JobList([loading(n) for n in range(200)]), lane_for(tiny.data(), SETTINGS), TWO_LANES, tmp_path)
-        assert sorted(plan.results) == list(range(200))
+        plan = run(JobList([loading(n) for n in range(50)]), lane_for(tiny.data(), SETTINGS), TWO_LANES, tmp_path)
+        assert sorted(plan.results) == list(range(50))
         assert all(result is not None and result.reason is None for result in plan.results.values())
         assert len(plan.lanes()) == TWO_LANES.count
         assert processes_started() - before == TWO_LANES.count
@@ -154,10 +154,10 @@ class TestProcesses:
         assert len(plan.lanes()) == 1
 
     def test_a_process_that_has_grown_too_far_leaves_after_its_result(self, tmp_path):
-        jobs = [loading(n) for n in range(3)]
+        jobs = [loading(n) for n in range(2)]
         plan = run(JobList(jobs), lane_for(tiny.data(), SETTINGS, growth_limit_bytes=-1), ONE_LANE, tmp_path)
         assert all(result is not None and result.reason is None for result in plan.results.values())
-        assert len(plan.lanes()) == 3
+        assert len(plan.lanes()) == 2
 
     def test_a_lane_that_does_not_fit_the_cluster_holds_nobody_up(self, tmp_path, monkeypatch):
         monkeypatch.setattr(tuning, "START_PATIENCE_S", 1.0)
@@ -253,7 +253,10 @@ class TestDeath:
 
 
 def test_lanes_on_a_node_without_the_files_have_the_images(tmp_path, monkeypatch):
-    """On a cluster that others started. What lies where a process works itself, lanes find nothing of."""
+    """On a cluster that others started. What lies where a process works itself, lanes find nothing of.
+
+    Of that cluster this machine may be the head alone: the search does not begin here, where nothing is to be computed.
+    """
     folder(tmp_path / "photos")
     monkeypatch.setattr(driver, "is_this_process_own", lambda: False)  # as where `ray start` began it
     monkeypatch.chdir(tmp_path)
@@ -262,16 +265,13 @@ def test_lanes_on_a_node_without_the_files_have_the_images(tmp_path, monkeypatch
         trials=1, lanes=1,
     )  # fmt: skip
     assert set(found.trials()["status"]) == {"completed"} and found.has_model
+    assert "driver" not in (found.trials()["lane"].iloc[0], found.trials()["lane"].iloc[-1])
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_on_a_ray_of_this_process_the_search_begins_before_its_lanes_are_up(tmp_path, monkeypatch, own):
-    """Of a cluster that others started this machine may be the head alone, on which nothing is to be computed."""
-    if not own:
-        monkeypatch.setattr(driver, "is_this_process_own", lambda: False)
+def test_on_a_ray_of_this_process_the_search_begins_before_its_lanes_are_up(tmp_path):
     found = raytl.search(
         raytl.Task(target=folder(tmp_path / "photos")), space=str(space(tmp_path)), storage=tmp_path / "runs",
         trials=1, lanes=1,
     )  # fmt: skip
     lanes = found.trials()["lane"]
-    assert (lanes.iloc[0] == "driver") == own and lanes.iloc[-1] != "driver"
+    assert lanes.iloc[0] == "driver" and lanes.iloc[-1] != "driver"
