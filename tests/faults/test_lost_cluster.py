@@ -30,9 +30,13 @@ PATIENCE_S = 300.0
 TOKEN = "f" * 64
 DRIVER = """
 import sys, time
+from functools import partial
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import raytl, searching
+from raytl.search import driver
+
+driver.listened_to = partial(driver.listened_to, period_s=1.0, silent_s=4.0)  # of itself it is patient for 15 s
 
 class Saying:
     ended = set()
@@ -66,7 +70,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def environment(root: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     kept |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAYTL_HOME": str(root / "elsewhere")}
-    kept |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "30"}  # of itself, a minute; the driver speaks after 20 s
+    kept |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "16"}  # of itself, a minute; the driver speaks after 5 s
     return kept | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # or Ray listens on every interface
 
 
