@@ -63,34 +63,42 @@ def gone(text: str) -> None:
     assert left == {}
 
 
-def test_the_endpoint_outlives_its_command_stays_on_loopback_and_goes_without_a_trace(bundles, png, tmp_path):
-    command = commands(tmp_path / "home")
-    endpoint = command(f"deploy({str(bundles['first'])!r}, port={free_port()}).to_json()")
-    head = head_of(tmp_path / "home")
+@dataclass(frozen=True)
+class Here:
+    """An endpoint with the first bundle, as it is without further words."""
+
+    home: Path
+    endpoint: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def here(bundles, tmp_path_factory) -> Iterator[Here]:
+    home = tmp_path_factory.mktemp("here")
+    command = commands(home)
+    try:
+        yield Here(home, command(f"deploy({str(bundles['first'])!r}, port={free_port()}).to_json()"))
+    finally:
+        if (home / "serving" / "head.json").exists():  # a test has failed
+            command("undeploy()")
+
+
+def test_the_endpoint_outlives_its_command_and_stays_on_loopback(bundles, png, here):
+    endpoint, head = here.endpoint, head_of(here.home)
     # HAProxy's guard is nobody's child.
     processes = {head["pid"]: "", **descendants(head["pid"]), **mentioning(head["temp_dir"])}
-    try:
-        assert endpoint["detached"]
-        answer = httpx.post(f"{endpoint['url']}/v1/predict", content=png(0), trust_env=False, timeout=60).json()
-        assert answer["predictions"][0]["label"] == Bundle.load(bundles["first"]).predict([png(0)])[0].label
-        (entry,) = command("status()")
-        assert (entry["status"], entry["url"], entry["model"]) == ("RUNNING", endpoint["url"], "first")
-        assert any(name.startswith("ray::ServeReplica") for name in processes.values())
-        assert not any(name in words for words in processes.values() for name in ("monitor.py", "dashboard.py"))
-        # Serve by itself opens a port in every replica, on all interfaces, that unpickles what it gets.
-        assert {name: open_to_the_network(pid) for pid, name in processes.items() if open_to_the_network(pid)} == {}
-        assert not haproxy_runs() or any("haproxy.cfg" in name for name in processes.values())
-        for address in other_addresses():
-            with pytest.raises(httpx.ConnectError):
-                httpx.get(endpoint["url"].replace("127.0.0.1", address), trust_env=False, timeout=60)
-    finally:
-        assert command("undeploy()") is True
-    assert command("[status(), undeploy()]") == [[], False]
-    assert descendants(head["pid"]) == {}
-    gone(head["temp_dir"])
-    assert not Path(head["temp_dir"]).exists()
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(endpoint["url"], trust_env=False, timeout=60)
+    assert endpoint["detached"]
+    answer = httpx.post(f"{endpoint['url']}/v1/predict", content=png(0), trust_env=False, timeout=60).json()
+    assert answer["predictions"][0]["label"] == Bundle.load(bundles["first"]).predict([png(0)])[0].label
+    (entry,) = commands(here.home)("status()")
+    assert (entry["status"], entry["url"], entry["model"]) == ("RUNNING", endpoint["url"], "first")
+    assert any(name.startswith("ray::ServeReplica") for name in processes.values())
+    assert not any(name in words for words in processes.values() for name in ("monitor.py", "dashboard.py"))
+    # Serve by itself opens a port in every replica, on all interfaces, that unpickles what it gets.
+    assert {name: open_to_the_network(pid) for pid, name in processes.items() if open_to_the_network(pid)} == {}
+    assert not haproxy_runs() or any("haproxy.cfg" in name for name in processes.values())
+    for address in other_addresses():
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(endpoint["url"].replace("127.0.0.1", address), trust_env=False, timeout=60)
 
 
 @dataclass(frozen=True)
@@ -113,9 +121,10 @@ def elsewhere(bundles, tmp_path_factory) -> Iterator[Elsewhere]:
     home, port = tmp_path_factory.mktemp("elsewhere"), free_port()
     command = commands(home)
     host = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # only there all of 127.0.0.0/8 is this machine
-    endpoint = command(f"deploy({str(bundles['second'])!r}, host={host!r}, port={port}).to_json()")
+    deployed = f"deploy({str(bundles['second'])!r}, host={host!r}, port={port}).to_json()"
     try:
-        assert endpoint["url"] == command("status()")[0]["url"] == f"http://{host}:{port}"
+        endpoint, (listed,) = command(f"[{deployed}, status()]")
+        assert endpoint["url"] == listed["url"] == f"http://{host}:{port}"
         yield Elsewhere(home, port, endpoint)
     finally:
         undone = command("undeploy()")
@@ -132,19 +141,22 @@ def test_an_endpoint_elsewhere_than_at_loopback_answers_and_only_its_own_port_is
     assert opened == {f"0200007F:{elsewhere.port:04X}"}  # as /proc writes it
 
 
-def test_two_side_by_side_and_nothing_is_left_of_one_that_is_killed(bundles, png, tmp_path, elsewhere):
-    command, port = commands(tmp_path / "home"), free_port()
-    try:
-        url = command(f"deploy({str(bundles['first'])!r}, port={port}).url")
-        answer = httpx.post(f"{url}/v1/predict", content=png(0), trust_env=False, timeout=60).json()
-        assert answer["model"] == "first"
-        killed = head_of(tmp_path / "home")
-        os.kill(killed["pid"], signal.SIGKILL)
-        gone(killed["temp_dir"])
-        with elsewhere.client as client:
-            assert client.model()["provenance"]["run"] == "second"
-        # The port is free again, and there is no head in the way of the next one.
-        assert command(f"deploy({str(bundles['second'])!r}, port={port}).url") == url
-    finally:
-        undone = command("undeploy()")
-    assert undone is True
+def test_two_side_by_side_and_nothing_is_left_of_one_that_is_killed_or_undeployed(bundles, png, here, elsewhere):
+    command, url = commands(here.home), here.endpoint["url"]
+    answer = httpx.post(f"{url}/v1/predict", content=png(0), trust_env=False, timeout=60).json()
+    assert answer["model"] == "first"
+    killed = head_of(here.home)
+    os.kill(killed["pid"], signal.SIGKILL)
+    gone(killed["temp_dir"])
+    with elsewhere.client as client:
+        assert client.model()["provenance"]["run"] == "second"
+    # The port is free again, and there is no head in the way of the next one.
+    port = int(url.rpartition(":")[2])
+    assert command(f"deploy({str(bundles['second'])!r}, port={port}).url") == url
+    head = head_of(here.home)
+    assert command("[undeploy(), status(), undeploy()]") == [True, [], False]
+    assert descendants(head["pid"]) == {}
+    gone(head["temp_dir"])
+    assert not Path(head["temp_dir"]).exists()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, trust_env=False, timeout=60)
