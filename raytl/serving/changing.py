@@ -34,6 +34,7 @@ from raytl.serving.snapshots import snapshot
 from raytl.serving.trial_judge import figures_of, start_judge, stop_judge
 
 _POLL_S = 0.1
+_ANSWER_S = 10.0  # of an endpoint that is asked whether it takes a token
 
 
 def try_out(
@@ -241,7 +242,9 @@ def _take_token_back(serve: Serve, application: AppConfig, old_sha256: str) -> N
 def _takes_token(serve: Serve, config: AppConfig, deadline: float) -> bool:
     """Whether every replica does: as many requests in a row as there are, twice over."""
     agreed, name = 0, str(config["name"])
-    with httpx.Client(trust_env=False, timeout=10, headers={**tokens.headers(name), "Connection": "close"}) as client:
+    with httpx.Client(
+        trust_env=False, timeout=_ANSWER_S, headers={**tokens.headers(name), "Connection": "close"}
+    ) as client:
         while time.monotonic() < deadline:
             try:
                 agreed = agreed + 1 if client.get(f"{url_of(serve, config)}/v1/model").status_code == 200 else 0

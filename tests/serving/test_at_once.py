@@ -90,6 +90,7 @@ def token_given_up(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         return really(serve, config, time.monotonic() + 2)
 
     monkeypatch.setattr(changing, "_takes_token", takes)
+    monkeypatch.setattr(changing, "_ANSWER_S", 1.0)  # of a replica that is stopped there is none
     return over
 
 
