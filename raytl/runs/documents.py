@@ -53,6 +53,7 @@ def outcome_document(outcome: SearchOutcome) -> dict[str, Any]:
         "answers": outcome.answers,
         "on_unlabelled": outcome.on_unlabelled,
         "why_not_on_unlabelled": outcome.why_not_on_unlabelled or None,
+        "agreement": outcome.agreement,
         "operating_point": None if outcome.operating_point is None else asdict(outcome.operating_point),
         "trained_on": outcome.trained_on,
         "test_undefined": outcome.test_undefined or None,

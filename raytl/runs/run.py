@@ -189,6 +189,7 @@ class Run:
             "answers": outcome.get("answers", {}),
             "on_unlabelled": outcome.get("on_unlabelled"),
             "why_not_on_unlabelled": outcome.get("why_not_on_unlabelled"),
+            "agreement": outcome.get("agreement"),
             "operating_point": outcome.get("operating_point"),
             "survey": outcome.get("survey"),
             "trained_on": outcome.get("trained_on", "target"),

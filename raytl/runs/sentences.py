@@ -19,7 +19,7 @@ from raytl.runs.gains import (
 )
 from raytl.runs.parts import PARTS, words
 from raytl.runs.run import interval
-from raytl.runs.unlabelled import Sentence, on_unlabelled, one_answer, unclear
+from raytl.runs.unlabelled import Sentence, agreement, on_unlabelled, one_answer, unclear
 from raytl.sources.heads import CONVEX, ZERO_SHOT
 from raytl.sources.manifest import deciding
 from raytl.sources.uris import split_size
@@ -55,7 +55,7 @@ def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
     found = [*_blind_would_do(summary), *one_answer(summary), *_less_would_do(summary)]
     found.append(Sentence("plain", _figure(summary, test_images)))
     found += _learned_before(summary)
-    found += on_unlabelled(summary)
+    found += [*on_unlabelled(summary), *agreement(summary)]
     if summary.get("test_undefined"):
         found.append(Sentence("open", f"On the test images there is no figure: {summary['test_undefined']}."))
     elif not measured(summary):

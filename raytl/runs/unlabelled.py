@@ -73,6 +73,21 @@ def on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
     return [Sentence("plain", f"On the images without labels {figure}."), *unclear(survey)]
 
 
+def agreement(summary: dict[str, Any]) -> list[Sentence]:
+    """How far a network is to be believed that no label has judged."""
+    told = summary.get("agreement")
+    if told is None:
+        return []
+    same = f"for {100 * told['value']:.0f} % of the images without labels ({told['images']} looked at)"
+    return [
+        Sentence(
+            "open",
+            f"It says the same as a head on frozen features {same}: no label tells how often it is right, and this is "
+            "usually near to it. On average its probabilities are no surer.",
+        )
+    ]
+
+
 def unclear(survey: dict[str, Any]) -> list[Sentence]:
     """What a figure on labelled images may not hold for, where that cannot be told."""
     if survey.get("apart") or not survey.get("unclear"):

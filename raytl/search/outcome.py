@@ -23,6 +23,7 @@ from raytl.judging.health import FEW, Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import Goal, operating_point
 from raytl.search.against_controls import hold_against_controls
+from raytl.search.agreement import temper_by_agreement
 from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, add_on_unlabelled, can_be_judged
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.time_budget import unlimited_yardstick_seconds
@@ -223,6 +224,8 @@ def _judge(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, refit
 
     refit: the winner's checkpoint. seconds: that the search took.
     """
+    has_time = partial(_has_a_moment, plan, outcome)
+    temper_by_agreement(plan, workspace, outcome, refit, has_time)
     room = room_for_judging(plan)
     features_s = _features_seconds(plan, workspace, outcome) if room else 0.0
     keeps = features_s < room / 2
@@ -232,7 +235,6 @@ def _judge(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, refit
     except NoYardstickError as error:
         outcome.no_yardstick = str(error)
     out_of_fold = plan.contest.said.out_of_fold(outcome.best.strategy_key)
-    has_time = partial(_has_a_moment, plan, outcome)
     add_on_unlabelled(workspace, outcome, refit, out_of_fold, has_time)
     if keeps:
         outcome.features = kept_features(workspace, outcome.best.strategy, refit)

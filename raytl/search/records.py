@@ -154,7 +154,9 @@ class SearchOutcome:
     trial can be trained again. going_on: whether this is what is known in the middle of a search. yardstick: what the
     winner says of labelled images that it was not trained on, as they are and changed; None where that is not known,
     and no_yardstick says why. on_unlabelled: what that says of the winner on the unlabelled images, as plain values;
-    why_not_on_unlabelled: why that says nothing of how often it is right there, though there are some.
+    why_not_on_unlabelled: why that says nothing of how often it is right there, though there are some. agreement: the
+    ``value``, on so many unlabelled ``images``, of how often a trained winner that too few labels judged says the same
+    as the best head on frozen features; None of others.
     features: what its network makes of the images that it was trained on; None where that is not known.
     """
 
@@ -185,6 +187,7 @@ class SearchOutcome:
     no_yardstick: str = ""
     on_unlabelled: dict[str, Any] | None = None
     why_not_on_unlabelled: str = ""
+    agreement: dict[str, Any] | None = None
     features: KeptFeatures | None = None
 
     def tested_labels(self) -> np.ndarray | None:

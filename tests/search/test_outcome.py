@@ -18,12 +18,13 @@ from tiny import CLASSES, MODEL, PRETRAINED, SIDE, STAGES, data, pool, shapes, w
 from raytl import sources
 from raytl.core.errors import UserError
 from raytl.evaluation import metrics
-from raytl.evaluation.calibration import apply_temperature
+from raytl.evaluation.calibration import HOTTEST, apply_temperature
 from raytl.judging.choice import Choice
 from raytl.judging.operating import parse_goal
 from raytl.judging.verdict import Part
 from raytl.runs.documents import outcome_document
 from raytl.runs.gains import metric_of
+from raytl.runs.unlabelled import agreement
 from raytl.search.against_controls import hold_against_controls
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.here import with_more
@@ -50,7 +51,7 @@ from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.search.test_split import TELLS_NOTHING, _refitted, probabilities_of
 from raytl.sources.checkpoint import load_checkpoint, write_checkpoint
-from raytl.tasks import Images, LabelledImages, SealedTest
+from raytl.tasks import Images, LabelledImages, SealedTest, TrainingData
 from raytl.tasks.items import FileItem
 from raytl.training import Strategy, pretrain
 from raytl.training.loop import run_trial
@@ -1067,6 +1068,57 @@ class TestOnUnlabelled:
         conclude(plan, held.data, None, held, 60.0, interrupted=False, keep=lambda out, _: seen.append(out) or "")
         assert seen[0].on_unlabelled is None and seen[0].yardstick is None and seen[0].no_yardstick
         assert "gone 0: no such file" in seen[0].why_not_on_unlabelled
+
+
+class TestAgreement:
+    """A network that no label has judged is no surer than a head on frozen features agrees with it."""
+
+    def ended(self, folder: Path, *, head: float, data_: TrainingData | None = None) -> SearchOutcome:
+        """A search that a network won. head: the share of right answers of the best head, as of the network 0.9."""
+        held = data(None, 10) if data_ is None else data_
+        space = workspace(folder / "space", held)
+        plan = make_plan(folder, space, probed=True)
+        while isinstance(job := plan.next_job(), LaneJob):
+            convex = Strategy.from_dict(job.strategy).convex
+            if job.kind == JobKind.REFIT:
+                write_checkpoint(Path(job.directory), model_that_is_right(head if convex else 0.9), {})
+            else:
+                score = 0.1 if convex else by_loss(job)
+                for epoch in range(EPOCHS):
+                    plan.on_epoch(job.number, {"score": score, "seconds": 1.0, "epoch": epoch + 1.0})
+            plan.on_end(job.number, JobResult())
+        seen: list[SearchOutcome] = []
+        conclude(plan, held, None, space, 60.0, interrupted=False, keep=lambda out, _: seen.append(out) or "")
+        assert not Strategy.from_dict(seen[0].best.strategy).convex
+        return seen[0]
+
+    def test_where_the_two_contradict_each_other_it_is_not_sure(self, tmp_path: Path) -> None:
+        outcome = self.ended(tmp_path, head=0.1)
+        assert outcome.agreement == {"value": 0.0, "images": 30}
+        assert outcome.best.temperature == pytest.approx(HOTTEST, rel=1e-3)
+        assert (
+            "for 0 % of the images without labels (30 looked at)" in agreement({"agreement": outcome.agreement})[0].text
+        )
+
+    def test_where_they_agree_it_is_as_sure_as_it_is(self, tmp_path: Path) -> None:
+        outcome = self.ended(tmp_path, head=0.9)
+        assert outcome.agreement is not None and outcome.agreement["value"] == 1.0
+        assert outcome.best.temperature == 1.0
+
+    def test_few_images_tell_nothing(self, tmp_path: Path) -> None:
+        outcome = self.ended(tmp_path, head=0.1, data_=data(None, 6))
+        assert outcome.agreement is None and outcome.best.temperature == 1.0
+        assert agreement({"agreement": None}) == []
+
+    def test_images_that_were_moved_lose_no_model(self, tmp_path: Path) -> None:
+        items = [FileItem(f"gone {i}", str(tmp_path / f"gone-{i}.png")) for i in range(30)]
+        outcome = self.ended(tmp_path, head=0.1, data_=replace(data(None, 10), unlabelled=Images("gone", items)))
+        assert outcome.agreement is None and outcome.best.temperature == 1.0
+
+    def test_where_labels_tell_it_is_not_asked(self, plan: SearchPlan, space: Workspace) -> None:
+        seen: list[SearchOutcome] = []
+        conclude(plan, space.data, None, space, 60.0, interrupted=False, keep=lambda out, _: seen.append(out) or "")
+        assert seen[0].agreement is None
 
 
 def test_what_a_pretrained_winner_is_judged_by_is_of_the_network_that_the_lane_made(
