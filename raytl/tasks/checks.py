@@ -40,6 +40,7 @@ from raytl.tasks.readers.listing import Entry, Listing
 from raytl.tasks.readers.loading import decode_all, vanished
 from raytl.tasks.readers.names import judge_names, judge_numbers
 from raytl.tasks.readers.split_names import TEST
+from raytl.tasks.readers.versions import judge_versions
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role
 from raytl.tasks.things import Things, find_things
@@ -95,6 +96,12 @@ def look(
     entries, items, facts, corrupt = decode_all(listing)
     if not items and not corrupt:
         raise UserError(f"{listing.name}: no images found; {listing.empty_because or f'{KNOWN} files'}")
+    rows = [row for row, entry in enumerate(entries) if id(entry) in learned]
+    judged = judge_versions(listing, [entries[row] for row in rows], [facts[row] for row in rows])
+    learned |= set(map(id, judged))
+    entries = list(entries)
+    for row, entry in zip(rows, judged, strict=True):
+        entries[row] = entry
     names, digests = [item.name for item in items], [item.digest for item in items]
     found = [entry.label for entry in entries]
     counts = dict(sorted(Counter(label for label in found if label is not None).items()))

@@ -17,18 +17,12 @@ import numpy as np
 
 from raytl.core.names import so_many
 from raytl.tasks.formats import is_image
+from raytl.tasks.looks import MOST_LOOKED_AT, appearances, look_alike
 from raytl.tasks.problems import Problem, Severity
 from raytl.tasks.readers.tree import name_of
 from raytl.tasks.survey import Facts
 
 _NUMBERED = re.compile(r"^(?P<thing>.*[^\W_].*?)[ _.-]+\(?\d+\)?$")
-_CELLS = 4
-"""A side of the thumbnail as it is compared: crops and turns of a thing share colours and contrast more than places."""
-_MOST_LOOKED_AT = 1000
-_LEAST_TOLD = 0.5
-"""Of the way from what chance does to certainty: how much more often the nearest image is of the same thing."""
-_DOUBT = 0.001
-"""That so many would be by chance, at most."""
 _NEAR = 2.0
 """Times of the usual distance of a thing's images within which those of two classes may be of one."""
 _LEAST_THINGS, _MOST_OF_ONE = 3, 10
@@ -103,7 +97,7 @@ def find_things(names: Sequence[str], labels: np.ndarray, facts: Sequence[Facts]
     alone = np.unique(groups[shared], return_index=True)[1]
     named = [_thing(names[index]) or "" for index in np.flatnonzero(shared)[alone]]
     numbered = 2 * sum(any(map(str.isdigit, thing)) for thing in named) > len(named)
-    alike = _look_alike(groups, labels, shared, facts)
+    alike = bool(look_alike(groups, labels, shared, facts).all())
     found = Things(groups, int(shared.sum()), alike, several, mostly, numbered, (names[first], names[second]))
     return _joined(found, names, labels, facts) if found.kept_together else found
 
@@ -136,7 +130,7 @@ def _by_looks(things: Things, labels: np.ndarray, facts: Sequence[Facts]) -> Cal
     """What tells of two groups, of two classes, whether they look like one thing; never, where things look no less."""
     if not things.alike:
         return lambda known, group: False
-    looks, groups = _looks(facts), things.groups
+    looks, groups = appearances(facts), things.groups
 
     def nearest(index: int, among: np.ndarray) -> tuple[float, int]:
         """How far the nearest of other images is, and its group."""
@@ -145,7 +139,7 @@ def _by_looks(things: Things, labels: np.ndarray, facts: Sequence[Facts]) -> Cal
         return float(far.min()), int(groups[others[far.argmin()]])
 
     shared = np.flatnonzero(np.bincount(groups)[groups] > 1)
-    asked = shared[np.linspace(0, len(shared) - 1, min(len(shared), _MOST_LOOKED_AT)).astype(int)]
+    asked = shared[np.linspace(0, len(shared) - 1, min(len(shared), MOST_LOOKED_AT)).astype(int)]
     usual = float(np.median([nearest(int(index), np.flatnonzero(groups == groups[index]))[0] for index in asked]))
 
     def told(known: int, group: int) -> bool:
@@ -192,40 +186,3 @@ def _proposed(names: Sequence[str], labels: np.ndarray) -> tuple[np.ndarray, np.
             groups[of_class] = len(numbers) + of_class
     groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     return groups, np.bincount(groups)[groups] > 1
-
-
-def _look_alike(groups: np.ndarray, labels: np.ndarray, shared: np.ndarray, facts: Sequence[Facts]) -> bool:
-    """Whether the image nearest to one, of all of its class, is of the same thing far more often than by chance."""
-    from scipy.special import bdtrc
-
-    looks = _looks(facts)
-    asked = np.flatnonzero(shared)
-    asked = asked[np.linspace(0, len(asked) - 1, min(len(asked), _MOST_LOOKED_AT)).astype(int)]
-    hits, chances = 0, []
-    for index in asked:
-        others = np.flatnonzero(labels == labels[index])
-        others = others[others != index]
-        mates = groups[others] == groups[index]
-        if mates.all():
-            continue
-        nearest = np.square(looks[others] - looks[index]).sum(axis=1).argmin()
-        hits += bool(mates[nearest])
-        chances.append(mates.mean())
-    if not chances:
-        return False
-    chance, share = float(np.mean(chances)), hits / len(chances)
-    by_chance = float(bdtrc(hits - 1, len(chances), chance)) if hits else 1.0
-    return (share - chance) / (1 - chance) >= _LEAST_TOLD and by_chance <= _DOUBT
-
-
-def _looks(facts: Sequence[Facts]) -> np.ndarray:
-    """float64 (n, d): colour, contrast and a coarse thumbnail, each in standard deviations."""
-    thumbnails = np.stack([fact.thumbnail for fact in facts]).astype(np.float64)
-    side = thumbnails.shape[1] // _CELLS
-    coarse = thumbnails.reshape(len(facts), _CELLS, side, _CELLS, side).mean(axis=(2, 4)).reshape(len(facts), -1)
-    colours = np.array([fact.colour for fact in facts])
-    columns = np.column_stack([colours, thumbnails.std(axis=(1, 2)), coarse])
-    weights = np.concatenate([np.ones(4), np.full(_CELLS**2, 1 / _CELLS)])
-    spread = columns.std(axis=0)
-    looks: np.ndarray = (columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1.0) * weights
-    return looks

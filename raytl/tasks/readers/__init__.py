@@ -30,6 +30,7 @@ from raytl.tasks.readers.names import judge_names
 from raytl.tasks.readers.samples import BY_FILES
 from raytl.tasks.readers.split_names import NONE
 from raytl.tasks.readers.table import TABLES, list_table
+from raytl.tasks.readers.versions import judge_versions
 from raytl.tasks.survey import Facts
 from raytl.tasks.task import Role
 
@@ -113,6 +114,7 @@ def read_labelled(
     if told is not None:
         judge_told(listing, told, listing.entries, role)
     lost, (entries, items, facts) = _lost(listing), load(listing)
+    entries = judge_versions(listing, entries, facts)
     found = [str(entry.label) for entry in entries]
     classes = tuple(sorted(set(found)))
     for name in sorted(set(lost) - set(classes)):

@@ -13,8 +13,9 @@ from pathlib import PurePosixPath
 
 from raytl.core.names import few
 from raytl.tasks.items import FileItem
-from raytl.tasks.readers.listing import Entry, Listing
+from raytl.tasks.readers.listing import Entry, Listing, Picture
 from raytl.tasks.readers.tree import name_of
+from raytl.tasks.readers.versions import OF_ONE, calls_any, kept, named_like
 
 # The widest first: studies, slides and videos lie inside patients.
 _WIDEST_FIRST = (
@@ -71,9 +72,15 @@ def group_by_names(listing: Listing) -> None:
     marked = {root for root, changed in roots.values() if changed and versions[root] > 1}
     together = {key: root for key, (root, _) in roots.items() if root in marked}
     if together:
-        first = next(entry for entry in entries if id(entry) in together and roots[id(entry)][1])
-        what = f"{len(together)} images are named like versions or parts of others ({name_of(first.item.name)}, …)"
-        _group(listing, entries, together, what, "those of one picture")
+        pictures: dict[str, Picture] = {}
+        for entry in entries:
+            root, changed = roots[id(entry)]
+            if changed and root in marked:
+                own = root in known or not calls_any(root)
+                pictures.setdefault(root, Picture(versions[root], name_of(entry.item.name), own))
+        unsure = {root for root, picture in pictures.items() if not picture.own}
+        if _group(listing, entries, together, named_like(pictures), OF_ONE, unsure):
+            listing.pictures = pictures
     frames = [entry for entry in entries if _FRAME.match(PurePosixPath(entry.item.name).stem)]
     if 2 * len(frames) > len(entries):
         what = f"{len(frames)} images are named like frames of a film ({name_of(frames[0].item.name)}, …)"
@@ -125,18 +132,26 @@ def _letters(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
-def _group(listing: Listing, entries: Sequence[Entry], groups: Mapping[int, str], what: str, whose: str) -> bool:
+def _group(
+    listing: Listing,
+    entries: Sequence[Entry],
+    groups: Mapping[int, str],
+    what: str,
+    whose: str,
+    unsure: Set[str] = frozenset(),
+) -> bool:
     """Whether the entries got the groups, which is said either way.
 
-    groups: by the identity of entries; who has none is alone.
+    groups: by the identity of entries; who has none is alone. unsure: those that are looked at again once the images
+    are read (:mod:`raytl.tasks.readers.versions`), and keep no others from being kept together.
     """
     of_class: dict[str | None, set[object]] = {}
     for entry in entries:
         of_class.setdefault(entry.label, set()).add(groups.get(id(entry), id(entry)))
-    if min(map(len, of_class.values())) < 2:
+    if any(len(found) < 2 and not found <= unsure for found in of_class.values()):
         listing.announce_warning(f"{what}, {NOT_KEPT}: a class would have {whose} alone; validation may flatter")
         return False
-    listing.announce(f"{what}; {whose} stay on one side of every split")
+    listing.announce(kept(what, whose))
     listing.entries = [replace(entry, group=groups.get(id(entry))) for entry in listing.entries]
     return True
 

@@ -45,6 +45,18 @@ class Told:
     by: str
 
 
+@dataclass(frozen=True)
+class Picture:
+    """What several images are versions of by their names.
+
+    images: how many. example: a name that says so. own: whether the name is one that no other picture would have.
+    """
+
+    images: int
+    example: str
+    own: bool
+
+
 @dataclass
 class Listing:
     """All entries of a path, in a fixed order.
@@ -56,7 +68,7 @@ class Listing:
     instead of images. beside: by path, groups and splits that a table says of images whose folders give the labels;
     heard: names of such tables, and of others that something was said of. told: by path, labels that a table gives to
     images of which no folder says any; read: paths of the tables that these are from. samples: by path, what several
-    images with one file of their label are of.
+    images with one file of their label are of. pictures: by group, where names of versions gave them.
     """
 
     name: str
@@ -73,6 +85,7 @@ class Listing:
     heard: set[str] = field(default_factory=set)
     told: dict[str, Told] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, Picture] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
 
     def note(self, message: str, severity: Severity = Severity.WARNING) -> None:
