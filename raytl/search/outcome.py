@@ -26,7 +26,7 @@ from raytl.search.against_controls import hold_against_controls
 from raytl.search.agreement import temper_by_agreement
 from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, add_on_unlabelled, can_be_judged
 from raytl.search.plan.schedule import SearchPlan
-from raytl.search.plan.time_budget import unlimited_yardstick_seconds
+from raytl.search.plan.time_budget import LEAST_ROOM_S, unlimited_yardstick_seconds
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
 from raytl.search.test_split import open_test
 from raytl.sources.checkpoint import load_checkpoint
@@ -56,8 +56,6 @@ KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
 MOMENT_S = 2.0
 """What it takes to see whether unlabelled images are like the labelled ones is taken from no time budget."""
-LEAST_ROOM_S = 3.0
-"""Of a time budget, that what the model is judged by is worth beginning in."""
 SOLVED_AT_LEAST = 4
 """Times that a head is solved for: twice to see how long it takes, and for two folds."""
 

@@ -19,6 +19,8 @@ YARDSTICK_SHARE = 0.1
 YARDSTICK_OVER_S = 10.0
 """Seconds that a yardstick takes at least with a network's features: where a time budget's share is less, nothing is
 kept for it. It is made all the same in time that was not used, where there is such."""
+LEAST_ROOM_S = 3.0
+"""Of a time budget, that what the model is judged by is worth beginning in; less is not kept for it."""
 JUDGING_SHARE = 0.2
 """Where it tells how often answers on unlabelled images are right, of a short budget; those seconds at most."""
 YARDSTICK_LEAST_S = 6.0
@@ -160,7 +162,8 @@ def yardstick_seconds(budget_s: float | None, *, judged: bool = False) -> float:
     share_s = YARDSTICK_SHARE * (budget_s or 0.0)
     if share_s >= YARDSTICK_OVER_S:
         return share_s
-    return min(JUDGING_SHARE * (budget_s or 0.0), YARDSTICK_OVER_S) if judged else 0.0
+    judging_s = min(JUDGING_SHARE * (budget_s or 0.0), YARDSTICK_OVER_S) if judged else 0.0
+    return judging_s if judging_s >= LEAST_ROOM_S else 0.0
 
 
 def unlimited_yardstick_seconds(search_s: float, *, convex: bool) -> float:

@@ -13,9 +13,11 @@ from raytl.search.plan.time_budget import (
     CONFIRM_SHARE,
     CONTROL_SHARE,
     CONTROLS,
+    LEAST_ROOM_S,
     TEST_SHARE,
     TimeBudget,
     trial_seconds,
+    yardstick_seconds,
 )
 from raytl.search.records import LEAST_AGAIN, TrialRecord, TrialStatus
 
@@ -115,6 +117,21 @@ def test_opening_the_test_split_is_kept_room_for() -> None:
     given = budget(100.0, test_seconds=lambda: 20.0)
     assert given.left() == 80.0
     assert given.allows(79.0) and not given.allows(81.0)
+
+
+@given(st.floats(0.0, 1000.0), st.booleans())
+def test_less_is_not_kept_for_the_yardstick_than_it_is_begun_in(budget_s: float, judged: bool) -> None:
+    kept = yardstick_seconds(budget_s, judged=judged)
+    assert kept == 0.0 or kept >= LEAST_ROOM_S
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "judged", "kept"), [(14.0, 0.0, 0.0), (16.0, 3.2, 0.0), (60.0, 10.0, 0.0), (200.0, 20.0, 20.0)]
+)
+def test_a_yardstick_is_kept_a_share_of_a_budget(budget_s: float, judged: float, kept: float) -> None:
+    """judged: where it tells how often answers on unlabelled images are right."""
+    assert yardstick_seconds(budget_s, judged=True) == pytest.approx(judged)
+    assert yardstick_seconds(budget_s) == pytest.approx(kept)
 
 
 def test_what_was_not_used_is_without_the_test_split_and_the_model_to_be_shipped() -> None:
