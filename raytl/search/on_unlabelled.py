@@ -38,6 +38,13 @@ def can_be_judged(workspace: Workspace) -> bool:
     return workspace.data.unlabelled is not None and workspace.data.target is not None
 
 
+def is_worth_time(workspace: Workspace) -> bool:
+    """Whether time is to be kept for it: nothing is said of few images, nor where no labelled one is held out."""
+    unlabelled = workspace.data.unlabelled
+    enough = unlabelled is not None and len(unlabelled) >= LEAST_SEEN
+    return enough and can_be_judged(workspace) and bool(workspace.folds)
+
+
 def add_on_unlabelled(
     workspace: Workspace,
     outcome: SearchOutcome,

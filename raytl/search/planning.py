@@ -13,7 +13,7 @@ from raytl.evaluation import metrics
 from raytl.evaluation.head_probes import ON_CPU
 from raytl.judging.operating import parse_goal
 from raytl.search.lanes.sizing import Lanes
-from raytl.search.on_unlabelled import can_be_judged
+from raytl.search.on_unlabelled import is_worth_time
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.said import Labels
 from raytl.search.plan.schedule import SearchPlan
@@ -191,7 +191,7 @@ def make_plan_settings(
         head_augmentations=bound.head_augmentations,
         trains=bound.can_train,
         few=data.target is None or len(data.target) <= ON_CPU,
-        judged=can_be_judged(workspace),
+        judged=is_worth_time(workspace),
     )
 
 

@@ -130,6 +130,22 @@ def test_a_time_budget_is_less_what_reading_the_data_took(held: Workspace, bound
     assert plan(30.0, None).settings.time_budget_s is None
 
 
+@pytest.mark.parametrize(
+    ("target", "unlabelled", "kept"), [(8, 7, True), (8, 6, False), (8, None, False), (1, 7, False)]
+)
+def test_time_is_kept_for_judging_on_unlabelled_images_where_that_tells(
+    tmp_path: Path, bound: BoundSpace, target: int, unlabelled: int | None, kept: bool
+) -> None:
+    """Of three classes: 18 images are too few, and of one label a class none is held out."""
+    own = BoundSpace(bound.space, data(target, unlabelled))
+    settings = SearchSettings(time_budget_s=60.0)
+    plan = make_plan(
+        own, settings, workspace(tmp_path, own.data, epochs=4), Lanes(1, 1.0, 0.0), Path(), Silent(),
+        test_images=0, started=0.0, clock=VirtualClock(),
+    )  # fmt: skip
+    assert bool(plan.settings.yardstick_s) is kept
+
+
 def test_a_time_budget_is_searched_until_it_is_over_unless_a_number_is_asked_for(held: Workspace, bound: BoundSpace):
     def most(**wishes: Any) -> int:
         plan = make_plan(
