@@ -257,9 +257,9 @@ class SearchPlan:
         return opening_s + self._durations.of_images(self.settings.shipped_images, winner)
 
     def _leader_seconds(self) -> float:
-        """What one training of the strategy that leads took; 0 while none does."""
+        """What the strategy that leads takes once more; 0 while none does."""
         leaders = self.contest.leaders(1)
-        return max((record.seconds for record in self.contest.completed(leaders[0])), default=0.0) if leaders else 0.0
+        return max((record.again_s for record in self.contest.completed(leaders[0])), default=0.0) if leaders else 0.0
 
     def _may_win(self) -> Collection[str]:
         """Keys of what leads; what is behind those that are tried on further folds is not to be refitted."""
@@ -274,7 +274,7 @@ class SearchPlan:
         Heads that lead were tried on all.
         """
         tried = [self.contest.completed(key) for key in self.contest.leaders(CONFIRMED)]
-        left = [max(0, self.settings.folds - len(trials)) * trials[0].seconds for trials in tried]
+        left = [max(0, self.settings.folds - len(trials)) * trials[0].again_s for trials in tried]
         return sum(left) + max(0, self.settings.folds - 1) * usual_seconds(self.records)
 
     def _next_trained(self) -> LaneJob | None:

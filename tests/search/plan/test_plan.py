@@ -21,7 +21,7 @@ from raytl.search.plan.simulation import Curve
 from raytl.search.plan.time_budget import CONFIRMED
 from raytl.search.propose.effort import Passes
 from raytl.search.propose.recipes import Control
-from raytl.search.records import TrialStatus
+from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import load_space
@@ -312,6 +312,14 @@ class TestTime:
         (leader,) = search.plan.contest.leaders(1)
         took = max(record.seconds for record in search.plan.contest.completed(leader))
         assert search.plan._time._leader_seconds() == took > 0
+
+    def test_is_kept_for_a_head_that_leads_as_what_it_takes_once_its_features_are_made(self, space: BoundSpace) -> None:
+        plan = Search(space, folds=4).plan
+        head = TrialRecord(0, JobKind.PROBE, PROBE.to_dict(), PROBE.key, fold=0, status=TrialStatus.COMPLETED)
+        head.score, head.seconds, head.made_s = 0.9, 20.0, 16.0
+        plan.records.append(head)
+        assert plan._time._leader_seconds() == pytest.approx(4.0)
+        assert plan._confirm_seconds() == pytest.approx(3 * 4.0 + 3 * 20.0)  # and one that may join
 
 
 class TestStopping:
