@@ -103,8 +103,8 @@ class Known:
             if job.kind == JobKind.PROBE:
                 self.durations.probed(job, result)
                 uri = job.strategy["source_model"]
-                first, least = self.network_s.get(uri, (result.seconds, result.seconds))
-                self.network_s[uri] = (first, min(least, result.seconds))
+                first, least = self.network_s.get(uri, (result.seconds, again_s))
+                self.network_s[uri] = (first, min(least, again_s))
         self.records += [record for record in plan.records if record.status == TrialStatus.COMPLETED]
 
     def tried(self) -> set[str]:

@@ -183,6 +183,20 @@ def test_what_is_kept_on_the_way_takes_the_search_no_time(tmp_path: Path) -> Non
         assert curve.result.made_s == 0.0
 
 
+def test_of_a_single_head_further_ones_take_what_it_takes_again(
+    tmp_path: Path, bound: BoundSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the quote had time for one head of a source model: on that its images passed the network."""
+    held = workspace(tmp_path, bound.data, epochs=4)
+    given, plan = known(held, bound), plan_of(held, bound, VirtualClock())
+    next_quick = plan.next_quick
+    monkeypatch.setattr(plan, "next_quick", lambda: None if any(r.made_s for r in plan.records) else next_quick())
+    given.begin(plan, held, math.inf)
+    (head,) = [record for record in plan.records if record.made_s]
+    assert given.again_s(head.strategy["source_model"]) == pytest.approx(head.again_s)
+    assert head.again_s < head.seconds
+
+
 def test_a_head_that_was_begun_takes_a_further_fold_what_it_takes_again(held: Workspace, bound: BoundSpace) -> None:
     """Where the quote had time for its first fold alone: on that its images passed the network."""
     head = Strategy(MODEL, cut=STAGES, head="logistic")
