@@ -31,6 +31,8 @@ HARDLY_BETTER = 0.25
 """Of the images that a strategy was asked, the share at least that a rival was asked of which it is hardly known
 worse."""
 _SAME = 1e-9
+_SEEN = ("labelled", "unlabelled")
+"""Metrics of a trial by which it promises."""
 _Trials = tuple[tuple[int, ...], ...]
 
 
@@ -51,6 +53,7 @@ class Contest:
         self._trailing: dict[_Trials, bool] = {}
         self._lagging: dict[_Trials, bool] = {}
         self._chosen: dict[frozenset[str], tuple[Hashable, Choice | None]] = {}
+        self._promised: tuple[Hashable, dict[str, float]] | None = None
 
     @property
     def labels(self) -> Labels | None:
@@ -125,6 +128,13 @@ class Contest:
     def _promise(self) -> dict[str, float]:
         """What the strategies promise by the first fold, by key."""
         by_key = {record.strategy_key: record for record in self._completed_on(0) if record.score is not None}
+        of = tuple((r.number, key, r.score, *map(r.metrics.get, _SEEN)) for key, r in by_key.items())
+        if self._promised is None or self._promised[0] != of:
+            self._promised = of, self._promises_of(by_key)
+        return self._promised[1]
+
+    def _promises_of(self, by_key: Mapping[str, TrialRecord]) -> dict[str, float]:
+        """The same by trials, one for each key."""
         if self.labels is None or not all("labelled" in record.metrics for record in by_key.values()):
             return {key: record.score or 0.0 for key, record in by_key.items()}
         labelled = {key: record.metrics["labelled"] for key, record in by_key.items()}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from graphlib import TopologicalSorter
+from typing import Any
 
 import numpy as np
 import pytest
 
 from raytl.evaluation import metrics
+from raytl.judging.screening import posterior_means
+from raytl.search.plan import contest as standing
 from raytl.search.plan.contest import Contest
 from raytl.search.plan.kinds import outdone, yields_to
 from raytl.search.plan.said import Labels
@@ -565,6 +568,28 @@ class TestLeaders:
         told = self.crowd(-1.0)
         by_labels = sorted(told.records, key=lambda record: -record.metrics["labelled"])
         assert told.contest.leaders(16)[:2] == [record.strategy_key for record in by_labels][:2]
+
+    def test_are_told_of_once_until_more_is_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each decision asks several times, and of thousands of strategies one answer takes a tenth of a second."""
+        asked: list[int] = []
+
+        def counted(direct: np.ndarray, *more: Any) -> np.ndarray:
+            asked.append(len(direct))
+            return posterior_means(direct, *more)
+
+        monkeypatch.setattr(standing, "posterior_means", counted)
+        told = Told()
+        told.add(TRAINED["a"], 0, 0.5, unlabelled=0.5)
+        told.add(TRAINED["b"], 0, 0.4, unlabelled=0.5)
+        told.add(TRAINED["c"], 0, 0.9, status=TrialStatus.RUNNING)
+        assert [told.contest.leaders(count) for count in (1, 2)] == [[TRAINED["a"].key], [TRAINED[n].key for n in "ab"]]
+        assert asked == [2]
+        told.records[2].status = TrialStatus.COMPLETED
+        told.records[2].metrics["unlabelled"] = 0.5
+        assert told.contest.leaders(1) == [TRAINED["c"].key]
+        told.records[2].metrics["labelled"] = 0.45  # as where it is asked anew
+        assert told.contest.leaders(2) == [TRAINED[n].key for n in "ac"]
+        assert asked == [2, 3, 3]
 
     def test_are_by_score_where_nothing_else_is_known(self) -> None:
         told = Told(labels=None)
