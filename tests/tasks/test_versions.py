@@ -144,6 +144,16 @@ def test_many_versions_of_a_picture_with_a_word_for_a_name_stay_together_where_t
     assert not warned(task)
 
 
+def test_many_names_that_are_words_are_pictures_own(tmp_path: Path) -> None:
+    """Whatever was done to their images; photographs are called alike in a few ways."""
+    pictures = {
+        f"{label}/{name}": 12 for label in ("ok", "bad") for name in ("anna", "bo", "carl", "dora", "emil", "fay")
+    }
+    task = Task(write(tmp_path / "words", pictures, alike=False))
+    assert groups_in(task) == 12
+    assert not warned(task)
+
+
 def test_who_says_what_belongs_together_is_not_asked(tmp_path: Path) -> None:
     place = write(tmp_path / "said", of_splits({"ok/image": 24, "bad/image": 24}), alike=False)
     task = Task(place, group_by=r"(ok|bad)/image_jpg\.rf\.a0{30}(.)")

@@ -2,14 +2,14 @@
 
 Of such Roboflow makes ``image_jpg.rf.….jpg``, any number of different ones. A name with a number is a picture's own.
 One without is believed of a few images, and of more where they look more alike than others of their class: versions
-do, unless they were changed beyond recognition.
+do, unless they were changed beyond recognition. Photographs are called alike in a few ways: many such names are own.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -24,6 +24,8 @@ OF_ONE = "those of one picture"
 _ENDING = re.compile(r"[_.-](jpe?g|jfif|jp2|png|bmp|gif|tiff?|webp|heic|heif|avif)$", re.IGNORECASE)
 _MOST = 10
 """Images of which a name without a number is believed whatever they look like: tools make three versions or so."""
+_KINDS = 5
+"""Names of so many images in a class that may be any photograph's: more are pictures' own, and folds can be made."""
 _NAMES = 50
 """Names that are told of one by one; of more all at once: each is asked of some images, and they take time."""
 
@@ -62,7 +64,8 @@ def judge_versions(listing: Listing, entries: Sequence[Entry], facts: Sequence[F
             rows[entry.group].append(row)
     single = {next(iter(groups)) for groups in of_class.values() if len(groups) == 1}
     alone = {group for group, found in rows.items() if group in single and len(found) > 1}
-    many = {called(group) for group, found in rows.items() if len(found) > _MOST and group not in alone}
+    of_many = {group for group, found in rows.items() if len(found) > _MOST and group not in alone}
+    many = _not_own(of_many, of_class.values())
     unlike = many - _alike({group: found for group, found in rows.items() if called(group) in many}, entries, facts)
     without = {group for group in rows if group in alone or called(group) in unlike}
     if not without:
@@ -70,6 +73,13 @@ def judge_versions(listing: Listing, entries: Sequence[Entry], facts: Sequence[F
     reasons = ["do not look it"] * bool(unlike) + ["are all that a class has"] * bool(alone)
     _say(listing, without, sum(len(rows[group]) for group in without), " or ".join(reasons))
     return [replace(entry, group=None) if entry.group in without else entry for entry in entries]
+
+
+def _not_own(groups: Set[object], of_classes: Collection[Set[object]]) -> set[str]:
+    """What groups of many images are called that may be any photograph's name; not those of a class with several."""
+    names = [{called(str(group)) for group in groups & found} for found in of_classes]
+    own = {name for found in names if len(found) > _KINDS for name in found}
+    return {name for found in names for name in found} - own
 
 
 def _alike(rows: Mapping[str, Sequence[int]], entries: Sequence[Entry], facts: Sequence[Facts]) -> set[str]:
