@@ -55,8 +55,9 @@ class Choice:
     tied: keys within one standard error of the best, best first; the chosen is one of them. standard_error: of the
     paired difference between the best and the chosen, or where the best was chosen between it and the runner-up; NaN
     where there was no other. grounds: what decided: ``alone``, ``metric``, ``log-loss``, ``unlabelled``, ``frozen``,
-    ``cost``, ``key`` (alike in everything: the first by name), ``usual`` (what the best yields to) or ``overtook`` (the
-    only one of those looked at less closely that takes the place of the best of the others).
+    ``cost``, ``key`` (alike in everything: the first by name), ``usual`` (what the best yields to), ``overtook`` (the
+    only one of those looked at less closely that takes the place of the best of the others) or ``agreement`` (a head
+    that the network with the best score does not agree with).
     """
 
     key: str

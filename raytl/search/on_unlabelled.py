@@ -13,6 +13,7 @@ from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.drift import MOST, drift_test
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.health import judge_health
+from raytl.search.plan.schedule import SearchPlan
 from raytl.search.records import SearchOutcome
 from raytl.search.test_split import probabilities_of
 from raytl.sources.checkpoint import load_checkpoint
@@ -29,8 +30,17 @@ LEAST_SEEN = 20
 """Unlabelled images without which what is said of them tells nothing."""
 
 
+MOMENT_S = 2.0
+"""What it takes to see whether unlabelled images are like the labelled ones is taken from no time budget."""
+
+
 class NotJudgedError(Exception):
     """Why nothing is said of the winner on the unlabelled images, without a dot at the end."""
+
+
+def has_a_moment(plan: SearchPlan, source_model: str, images: int) -> bool:
+    """Whether there is time for so many images to be decoded and pass a network."""
+    return plan.image_seconds(images, source_model) < max(MOMENT_S, plan.spare_seconds() / 2)
 
 
 def can_be_judged(workspace: Workspace) -> bool:

@@ -23,8 +23,8 @@ from raytl.judging.health import FEW, Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import Goal, operating_point
 from raytl.search.against_controls import hold_against_controls
-from raytl.search.agreement import temper_by_agreement
-from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, add_on_unlabelled, can_be_judged
+from raytl.search.agreement import Agreement
+from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, add_on_unlabelled, can_be_judged, has_a_moment
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.time_budget import LEAST_ROOM_S, unlimited_yardstick_seconds
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
@@ -54,8 +54,6 @@ _ANEW = "once more without a part of the labelled images"
 """What tells how often a model is right: on these."""
 KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
-MOMENT_S = 2.0
-"""What it takes to see whether unlabelled images are like the labelled ones is taken from no time budget."""
 SOLVED_AT_LEAST = 4
 """Times that a head is solved for: twice to see how long it takes, and for two folds."""
 
@@ -83,6 +81,9 @@ def conclude(
     choice = choice or plan.choice()
     if choice is None:
         raise UserError(_all_failed(plan))
+    agreement = None if interrupted else Agreement.of(plan, workspace, choice.key)
+    if agreement is not None and test is None:  # else its controls, which the test compares, are trained
+        choice, agreement = (head, None) if (head := agreement.settles(plan, choice.key)) else (choice, agreement)
     best = best_so_far(plan, metric, choice.key)
     tried = {record.strategy_key for record in plan.records}  # not all of them, where the search was interrupted
     others = [
@@ -102,6 +103,9 @@ def conclude(
     if data.unlabelled is not None and len(data.unlabelled) >= LEAST_SEEN:
         outcome.answers = _answers(plan, best.strategy_key, data.classes)
     _calibrate(plan, outcome, data.classes, metric, at)
+    if agreement is not None:
+        outcome.agreement = {"value": agreement.value, "images": agreement.images}
+        best.temperature = agreement.temperature
     refit = plan.refits.done.get(best.strategy_key)
     if refit is not None:
         _adopt(workspace, Strategy.from_dict(best.strategy), Path(refit))
@@ -222,8 +226,6 @@ def _judge(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, refit
 
     refit: the winner's checkpoint. seconds: that the search took.
     """
-    has_time = partial(_has_a_moment, plan, outcome)
-    temper_by_agreement(plan, workspace, outcome, refit, has_time)
     room = room_for_judging(plan)
     features_s = _features_seconds(plan, workspace, outcome) if room else 0.0
     keeps = features_s < room / 2
@@ -233,6 +235,7 @@ def _judge(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, refit
     except NoYardstickError as error:
         outcome.no_yardstick = str(error)
     out_of_fold = plan.contest.said.out_of_fold(outcome.best.strategy_key)
+    has_time = partial(has_a_moment, plan, outcome.best.strategy["source_model"])
     add_on_unlabelled(workspace, outcome, refit, out_of_fold, has_time)
     if keeps:
         outcome.features = kept_features(workspace, outcome.best.strategy, refit)
@@ -307,12 +310,6 @@ def room_for_judging(plan: SearchPlan) -> float:
     return room_s if room_s >= LEAST_ROOM_S else 0.0
 
 
-def _has_a_moment(plan: SearchPlan, outcome: SearchOutcome, images: int) -> bool:
-    """Whether there is time for so many images to be decoded and pass the winner's network."""
-    needed_s = plan.image_seconds(images, outcome.best.strategy["source_model"])
-    return needed_s < max(MOMENT_S, plan.spare_seconds() / 2)
-
-
 def _features_seconds(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome) -> float:
     """What the images whose features are kept take through the winner's network; infinite where it cannot be had."""
     strategy = Strategy.from_dict(outcome.best.strategy)
@@ -368,9 +365,11 @@ def _by_score(plan: SearchPlan, choice: Choice, evidence: str) -> str:
     """What a choice without target labels rests on. evidence: what the scores are made of."""
     means = {key: float(np.mean(list(scores.values()))) for key, scores in plan.contest.scores().items()}
     said = f"({means[choice.key]:.3f}: {evidence})"
-    if choice.grounds != "usual":
+    if choice.grounds not in ("usual", "agreement"):
         return f"highest score {said}"
     best = choice.tied[-1]
+    if choice.grounds == "agreement":
+        return f"a score {said}: the network with the highest ({means[best]:.3f}) agrees with it too seldom,"
     if best == choice.key:  # a head made of class names, which was compared with the others on the source domain alone
         return f"a score {said}, and as right on the source domain as what has learned it,"
     if f"{means[best]:.3f}" == f"{means[choice.key]:.3f}":
