@@ -16,6 +16,8 @@ trial s     the longest single trial
 ratio       quoted over search; * beyond a factor of 1.5 either way
 over %      by how much of its budget the search was longer than that; * over a tenth and the longest trial
 
+Exits with 1 where a line has a * or was refused.
+
 The peer of a prediction is what it predicts, so both are measured in the same run, one right after the other: on a
 machine that is busy with something else for one of them alone, the ratio tells of that. The line ``resnet`` has a
 network of ResNet-18's size whose weights are drawn: it takes what the published one does, and is worth nothing.
@@ -37,7 +39,7 @@ from typing import Annotated, Any
 
 import polite  # noqa: F401
 import typer
-from common import finish, say, scratch_home
+from common import exit_status, finish, say, scratch_home
 from measured import space_settings
 from tasks import Case, case, dump, solar
 
@@ -118,7 +120,7 @@ def command(*arguments: str, watched: Mapping[str, Path]) -> tuple[dict[str, Any
     finally:
         if process.poll() is None:  # interrupted itself: it is not to go on alone
             process.terminate()
-            process.wait()
+            process.communicate()  # with its pipes read, for what it says at its end may be more than one holds
     seconds = time.perf_counter() - started
     seen |= _appeared(watched, seen, seconds)
     document = json.loads(out or "{}")
@@ -197,6 +199,7 @@ def figures_of(records: list[dict[str, Any]]) -> dict[str, Any]:
         "floors": {
             "ratio": all(record["foretold"] for record in done) if done else None,
             "overrun": all(record["kept"] for record in limited) if limited else None,
+            "refused": not any("refused" in record for record in records) if records else None,
         },
     }
 
@@ -263,6 +266,7 @@ def main(
         figures = figures_of(records) | {"left_out": left, "results": records}
         title = "What searches were said to take, and took"
         finish("budgets", title, HEADER, [_row(record) for record in records], figures)
+    raise typer.Exit(exit_status(figures["floors"]))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 import statistics
@@ -59,20 +60,24 @@ def finish(
 
 
 def _rounded(value: Any) -> Any:
-    """Four significant digits are more than these figures have."""
+    """Four significant digits are more than these figures have; JSON has no word for what is not a number."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if math.isfinite(value) else None
+    return value
 
 
 def exit_status(floors: Mapping[str, bool | None]) -> int:
-    """1 where a floor was not kept, or there is none to tell of. One that was not measured (None) was not missed."""
+    """1 where a floor was not kept, or none was; one that was not measured (None) was neither kept nor missed."""
     missed = [name for name, kept in floors.items() if kept is False]
     for name in missed:
         say(f"floor not kept: {name}")
-    return 1 if missed or not floors else 0
+    if not missed and not any(floors.values()):
+        say("no floor was measured")
+    return 1 if missed or not any(floors.values()) else 0
 
 
 def machine() -> dict[str, Any]:

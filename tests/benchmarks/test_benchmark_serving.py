@@ -208,8 +208,10 @@ class TestFloors:
         kept = judged({"nothing": Fault(lambda: None, None)}, {"nothing": {**GOOD, "stall_s": 9.0}})
         assert kept["nothing: stall"] is None and exit_status(kept) == 0
 
-    def test_nothing_measured_is_no_success(self) -> None:
-        assert exit_status({}) == 1
+    @pytest.mark.parametrize("floors", [{}, {"ratio": None}, {"ratio": None, "overrun": None}])
+    def test_nothing_measured_is_no_success(self, floors: dict[str, bool | None]) -> None:
+        assert exit_status(floors) == 1
+        assert exit_status({**floors, "errors": True}) == 0
 
     def rounds(self, *, litserve: float = 1000, p99_ms: float = 30, errors: float = 0, runtime_ms: float = 0.5) -> dict:
         def one(per_s: float, cpu_ms: float, p50: float = 14.0, p99: float = 30.0, errors: float = 0) -> list:
