@@ -13,7 +13,7 @@ from ray import serve
 from starlette.requests import Request
 
 from raytl.bundles import Bundle
-from raytl.serving.app import _close_replica_port
+from raytl.serving.app import close_replica_port
 
 
 @serve.deployment
@@ -21,7 +21,7 @@ class Classifier:
     """A replica."""
 
     def __init__(self, folder: str) -> None:
-        _close_replica_port()  # it would be open to the network
+        close_replica_port()  # it would be open to the network
         torch.set_num_threads(1)
         self.bundle = Bundle.load(folder)
 

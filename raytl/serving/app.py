@@ -37,7 +37,7 @@ class Classifier:
         from raytl.serving.live import load
         from raytl.serving.service import Service
 
-        _close_replica_port()
+        close_replica_port()
         shorten()
         join_writes()
         context = serve.get_replica_context()
@@ -72,7 +72,7 @@ class Classifier:
             raise RuntimeError(self._service.broken)
 
 
-def _close_replica_port() -> None:
+def close_replica_port() -> None:
     """Bind the port that Serve opens in every replica for calls between deployments to loopback.
 
     Serve binds it to all interfaces and unpickles what arrives there without asking for Ray's token: whoever reaches it
