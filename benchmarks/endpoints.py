@@ -27,6 +27,7 @@ PEERS = Path(__file__).parent / "peers"
 OLD_WAY = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
 """Ray Serve's own proxy, as it is by default."""
 _TRIES = 3  # on a busy machine Ray gives itself up that is not there in 30 s
+_PATIENCE_S = 300.0  # for one that does not give itself up
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -133,7 +134,7 @@ def peer(
                 if _answers(port, process):
                     stack.enter_context(starting.pop_all())
                     break
-                if not left:
+                if not left or process.poll() is None:
                     said.seek(0)
                     raise RuntimeError(f"{name} did not start: {said.read().decode('utf8', 'replace')[-2000:]}")
         yield Server(name, f"http://127.0.0.1:{port}", (f"{script} {bundle} {port}",), json_body)
@@ -149,9 +150,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait(20)
 
 
-def _answers(port: int, process: subprocess.Popen[bytes], seconds: float = 300) -> bool:
-    """Whether there is a server within that time. Ray Serve's proxy knows no path before its application is there."""
-    deadline = time.monotonic() + seconds
+def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Whether there is a server in time. Ray Serve's proxy knows no path before its application is there."""
+    deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"http://127.0.0.1:{port}/v1/predict", trust_env=False).status_code not in (404, 503):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from common import exit_status
-from endpoints import make_bundle, picture
+from endpoints import make_bundle, peer, picture
 from http_load import Load as ClosedLoad
 from http_load import OpenLoad
 from serving import FASTAPI, LITSERVE, RAYTL, RUNTIME, Cell, Floors, report
@@ -181,6 +181,25 @@ class TestFaultsLoad:
         assert found["failed"] == 0
         assert found["requests"] > 20
         assert found["stall_s"] >= 0.7
+
+
+class TestPeers:
+    """Of a script that tells of each start of its own in a file."""
+
+    def starts(self, folder: Path, monkeypatch: pytest.MonkeyPatch, then: str, patience_s: float) -> int:
+        monkeypatch.setattr("endpoints.PEERS", folder)
+        monkeypatch.setattr("endpoints._PATIENCE_S", patience_s)
+        (folder / "starts").touch()
+        (folder / "peer.py").write_text(f"import time\nopen({str(folder / 'starts')!r}, 'a').write('x')\n{then}\n")
+        with pytest.raises(RuntimeError, match="the peer did not start"), peer("the peer", "peer.py", folder):
+            pass
+        return len((folder / "starts").read_text())
+
+    def test_one_that_ends_is_started_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.starts(tmp_path, monkeypatch, "", 60) == 3
+
+    def test_one_that_does_not_answer_is_not(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.starts(tmp_path, monkeypatch, "time.sleep(60)", 0.5) <= 1  # the first may not have come so far
 
 
 GOOD = {"failed": 0, "wrong": 0, "stall_s": 0.1, "at_the_end_by": ["first"]}
