@@ -59,12 +59,13 @@ class Fault:
     """What is done to an endpoint.
 
     act: does it, and returns when it is done. stall_s: the longest stall allowed, None where it is only told.
-    then: the bundle that answers all requests at the end.
+    then: the bundle that answers all requests at the end. answers: all bundles that answer any, from before it on.
     """
 
     act: Callable[[], object]
     stall_s: float | None = KILLED_S
     then: str = "first"
+    answers: tuple[str, ...] = ("first",)
 
 
 def kill(server: Server, mark: str) -> Callable[[], None]:
@@ -102,14 +103,14 @@ class Load:
         self._lead_s, self._after_s = lead_s, after_s
 
     def run(self, url: str, seconds: float, act: Callable[[], object]) -> dict[str, Any]:
-        """What became of the requests of at least so long, with a fault among them."""
+        """What became of the requests of at least so long, and of as long as a fault among them takes."""
         return asyncio.run(self._run(url, seconds, act))
 
     async def _run(self, url: str, seconds: float, act: Callable[[], object]) -> dict[str, Any]:
         told = _Told()
         async with httpx.AsyncClient(trust_env=False, timeout=90) as client, asyncio.TaskGroup() as tasks:
             begin = time.perf_counter()
-            end, done = begin + seconds, None
+            end, done = begin + max(seconds, self._lead_s + self._after_s), None
             for number in itertools.count():
                 due = begin + number / RATE
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
@@ -121,7 +122,7 @@ class Load:
                     done = tasks.create_task(asyncio.to_thread(act))
                 if done is not None and not done.done():
                     end = max(end, due + self._after_s)
-        return told.figures(begin, end)
+        return {"done": done is not None, **told.figures(begin, end)}
 
     async def _ask(self, client: httpx.AsyncClient, url: str, due: float, told: _Told) -> None:
         try:
@@ -189,16 +190,19 @@ class _Told:
 def judged(faults: Mapping[str, Fault], figures: Mapping[str, Mapping[str, Any]]) -> dict[str, bool | None]:
     """Whether the floors were kept, by fault and figure.
 
-    No request fails, every answer is that of the bundle offline, no stall is longer than the fault may bring, and in
-    the end all requests are answered by the bundle that is to.
+    It was done, no request fails, every answer is that of the bundle offline, and no stall is longer than the fault may
+    bring. Each bundle that is to answer did, and no other: a version that got no request tells nothing of its change.
+    In the end all requests are answered by the one that is to.
     """
     kept: dict[str, bool | None] = {}
     for name, found in figures.items():
         limit = faults[name].stall_s
         kept |= {
+            f"{name}: done": found["done"],
             f"{name}: failed": found["failed"] == 0,
             f"{name}: wrong": found["wrong"] == 0,
             f"{name}: stall": None if limit is None else found["stall_s"] <= limit,
+            f"{name}: answers": set(found["answered_by"]) == set(faults[name].answers),
             f"{name}: at the end": found["at_the_end_by"] == [faults[name].then],
         }
     return kept
@@ -256,13 +260,14 @@ def changes(server: Server, home: Path, bundles: Mapping[str, Path], options: Ma
         kill(server, "ray::ServeReplica")()  # the next one has to find its model elsewhere
 
     deployed = tell(f"deploy({str(bundles['second'])!r}, {where}{kept})")
+    worse = on_trial("second", "canary=0.2")
     promoted = on_trial("alike", "canary=0.2, promote_after=60, max_slowdown=20")
     return {
-        "another bundle deployed": Fault(deployed, CHANGED_S, "second"),
-        "rolled back": Fault(tell("rollback()"), CHANGED_S),
-        "a worse canary, taken back by itself": Fault(on_trial("second", "canary=0.2"), CHANGED_S),
-        "a canary as good, promoted by itself": Fault(promoted, CHANGED_S, "alike"),
-        "rolled back again": Fault(tell("rollback()"), CHANGED_S),
+        "another bundle deployed": Fault(deployed, CHANGED_S, "second", ("first", "second")),
+        "rolled back": Fault(tell("rollback()"), CHANGED_S, answers=("first", "second")),
+        "a worse canary, taken back by itself": Fault(worse, CHANGED_S, answers=("first", "second")),
+        "a canary as good, promoted by itself": Fault(promoted, CHANGED_S, "alike", ("first", "alike")),
+        "rolled back again": Fault(tell("rollback()"), CHANGED_S, answers=("first", "alike")),
         "scaled up to 3 and down to 2": Fault(scaled(3, 2)),
         "model's folder deleted, replica killed": Fault(folder_deleted),
     }

@@ -134,9 +134,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestFaultsLoad:
-    def told(self, bundle: Path, answer: Answer, act: Callable[[], object] = lambda: None) -> dict[str, object]:
+    def told(
+        self, bundle: Path, answer: Answer, act: Callable[[], object] = lambda: None, seconds: float = 0.5
+    ) -> dict[str, object]:
         with server(answer) as url:
-            return Load({"first": bundle}, lead_s=0.1, after_s=0.2).run(url, 0.5, act)
+            return Load({"first": bundle}, lead_s=0.1, after_s=0.2).run(url, seconds, act)
 
     def document(self, bundle: Path, off: float = 0.0) -> bytes:
         said = Bundle.load(bundle).predict([picture(1, 32)])[0]
@@ -168,6 +170,12 @@ class TestFaultsLoad:
         found = self.told(bundle, answer)
         assert (found["requests"], found["busy"], found["failed"], found["cut_off"]) == (10, 1, 2, 1)
         assert len(found["why"]) == 2
+
+    def test_there_is_a_fault_however_short_the_load(self, bundle: Path) -> None:
+        right, acted = self.document(bundle), threading.Event()
+        found = self.told(bundle, lambda handler, _: send(handler, 200, right), acted.set, seconds=0.05)
+        assert acted.is_set() and found["done"] is True
+        assert found["requests"] >= 6  # the lead, and what follows the fault
 
     def test_requests_go_on_until_the_fault_is_done_and_a_silence_is_a_stall(self, bundle: Path) -> None:
         right, back = self.document(bundle), threading.Event()
@@ -202,13 +210,21 @@ class TestPeers:
         assert self.starts(tmp_path, monkeypatch, "time.sleep(60)", 0.5) <= 1  # the first may not have come so far
 
 
-GOOD = {"failed": 0, "wrong": 0, "stall_s": 0.1, "at_the_end_by": ["first"]}
+GOOD = {
+    "done": True,
+    "failed": 0,
+    "wrong": 0,
+    "stall_s": 0.1,
+    "answered_by": {"first": 200},
+    "at_the_end_by": ["first"],
+}
 
 
 class TestFloors:
     @pytest.mark.parametrize(
         ("name", "worse"),
         [
+            ("done", {"done": False}),
             ("failed", {"failed": 1}),
             ("wrong", {"wrong": 1}),
             ("stall", {"stall_s": 0.51}),
@@ -222,6 +238,14 @@ class TestFloors:
         kept = judged(faults, {"deployed": {**GOOD, **worse}})
         assert [key for key, held in kept.items() if not held] == [f"deployed: {name}"]
         assert exit_status(kept) == 1
+
+    @pytest.mark.parametrize("by", [{"first": 200}, {"second": 200}, {"first": 1, "second": 1, "alike": 1}, {}])
+    def test_a_change_that_answers_did_not_tell_of_was_none(self, by: dict[str, int]) -> None:
+        """A worse canary that got no request is not one that was taken back."""
+        faults = {"canary": Fault(lambda: None, CHANGED_S, answers=("first", "second"))}
+        assert exit_status(judged(faults, {"canary": {**GOOD, "answered_by": {"first": 90, "second": 10}}})) == 0
+        kept = judged(faults, {"canary": {**GOOD, "answered_by": by}})
+        assert [key for key, held in kept.items() if not held] == ["canary: answers"]
 
     def test_a_fault_without_a_limit_misses_none(self) -> None:
         kept = judged({"nothing": Fault(lambda: None, None)}, {"nothing": {**GOOD, "stall_s": 9.0}})
