@@ -10,6 +10,7 @@ that waited behind a slow one counts with its wait; a timer that looks once a mi
 
 The lead is load that nothing is told of, but in ``answers``. Prints one JSON document: requests that were answered (of
 the closed loop within the seconds, of the open one those due within), errors, latencies' percentiles in milliseconds.
+What is under way at the end is waited for, and an error where it has no answer ten seconds later.
 Written on bare asyncio protocols, for on two cores a comfortable client would be what is measured.
 """
 
@@ -30,7 +31,7 @@ import uvloop
 MOST_CONNECTIONS = 128
 """Of an open loop; as many as the largest closed one has."""
 DRAIN_S = 10.0
-"""After which what an open loop has had no answer to is an error."""
+"""After the end of a load, for answers that are still to come; what has none then is an error."""
 
 
 class Connection(asyncio.Protocol):
@@ -97,6 +98,7 @@ class Load:
         self.answers = 0
         self.errors = 0
         self.over = False
+        self._unanswered = 0
 
     async def run(self, connections: int, seconds: float, lead_s: float = 0.0) -> None:
         """Load the server for so long."""
@@ -105,20 +107,33 @@ class Load:
         for _ in range(connections):
             self._connect()
         await asyncio.sleep(lead_s + seconds)
-        self.over = True
+        self.over = True  # nothing more is asked
+        await self._drain()
+
+    async def _drain(self) -> None:
+        """Wait for what is still to be answered: a server that hangs would look like one that nobody asks."""
+        stop = time.perf_counter() + DRAIN_S
+        while self._unanswered and time.perf_counter() < stop:
+            await asyncio.sleep(0.01)
+        self.errors += self._unanswered
 
     def free(self, connection: Connection) -> None:
         """It can take a request."""
         if self.over:
             connection.close()
         else:
+            self._unanswered += 1
             connection.send(time.perf_counter())
 
     def note(self, since: float, fine: bool) -> None:
         """One answer, or what came in its place."""
+        self._unanswered -= 1
+        self._ended(since, fine)
+
+    def _ended(self, since: float, fine: bool) -> None:
         now = time.perf_counter()
         self.answers += fine
-        if not self._told_of(since, now):
+        if not self._told_of(since, now, fine):
             return
         if fine:
             self.latencies.append(now - since)
@@ -135,8 +150,9 @@ class Load:
         if not self.over:
             self.errors += 1
 
-    def _told_of(self, since: float, now: float) -> bool:
-        return self._from <= now <= self._until
+    def _told_of(self, since: float, now: float, fine: bool) -> bool:
+        """An answer within the seconds; what is cut off after them was asked for within them, and failed."""
+        return self._from <= now and (now <= self._until or not fine)
 
     def _connect(self) -> None:
         """Open a connection as soon as there is somebody to answer."""
@@ -164,7 +180,6 @@ class OpenLoad(Load):
         self._idle: list[Connection] = []
         self._waiting: deque[float] = deque()
         self._connections = 0
-        self._unanswered = 0
 
     async def run_at(self, rate: float, seconds: float, lead_s: float = 0.0, most: int = MOST_CONNECTIONS) -> None:
         """Send ``rate`` requests a second for so long, and wait for their answers. most: connections."""
@@ -177,7 +192,7 @@ class OpenLoad(Load):
             while (now := time.perf_counter()) < due:
                 await asyncio.sleep(due - now)
             self.late.append(now - due)
-            self._unanswered += self._told_of(due, now)
+            self._unanswered += self._told_of(due, now, True)
             self._waiting.append(due)
             if self._idle:
                 self._take_up(self._idle.pop())
@@ -185,11 +200,8 @@ class OpenLoad(Load):
                 self._connections += 1
                 self._connect()
             due += float(rng.exponential(1 / rate))
-        stop = time.perf_counter() + DRAIN_S
-        while self._unanswered and time.perf_counter() < stop:
-            await asyncio.sleep(0.01)
+        await self._drain()  # what waits for a connection is sent meanwhile
         self.over = True
-        self.errors += self._unanswered
 
     def free(self, connection: Connection) -> None:
         """It takes what waits for one, or waits itself."""
@@ -203,8 +215,8 @@ class OpenLoad(Load):
     def note(self, since: float, fine: bool) -> None:
         """One answer, or what came in its place; after the end nothing counts, for it was counted as an error."""
         if not self.over:
-            self._unanswered -= self._told_of(since, since)
-            super().note(since, fine)
+            self._unanswered -= self._told_of(since, since, True)
+            self._ended(since, fine)
 
     def lost(self, connection: Connection) -> None:
         """It is closed: another one is opened when there is need of it."""
@@ -221,7 +233,7 @@ class OpenLoad(Load):
     def _take_up(self, connection: Connection) -> None:
         connection.send(self._waiting.popleft())
 
-    def _told_of(self, since: float, now: float) -> bool:
+    def _told_of(self, since: float, now: float, fine: bool) -> bool:
         return self._from <= since <= self._until
 
 

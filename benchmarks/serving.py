@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
 import os
 import subprocess
 import sys
@@ -42,7 +43,10 @@ from raytl.bundles import Bundle
 from raytl.bundles.shipping import ship_onnx
 
 LITSERVE_PACKAGE = "litserve==0.2.19"
-RAYTL, RUNTIME, LITSERVE, FASTAPI = "raytl", "raytl-serve", "LitServe", "FastAPI, uvicorn"
+RAYTL, RUNTIME, INT8, LITSERVE, FASTAPI = (
+    "raytl", "raytl-serve", "raytl-serve --int8", "LitServe", "FastAPI, uvicorn",
+)  # fmt: skip
+OURS = (RAYTL, RUNTIME, INT8)
 MANY = 32
 """Connections of the closed loop that the floors are about, and that the open loops take their rates from."""
 _BATCH = 32
@@ -68,7 +72,8 @@ class Floors:
     over_litserve, over_fastapi: raytl's requests a second over theirs, tiny network. p99_over_p50: of raytl's latency,
     tiny network. p50_over_litserve: at one connection, tiny network. of_raw: raytl's requests a second over the images
     a second that ResNet-18 alone computes in batches. runtime_cpu: FastAPI's processor time for a request over that of
-    the runtime without torch and Ray, either network. No request to raytl or its runtime may fail, under any load.
+    the runtime without torch and Ray, either network. No request to raytl or its runtime may fail, under any load, and
+    no round of theirs be without an answer.
     """
 
     over_litserve: float = 2.0
@@ -115,7 +120,7 @@ def measure(server: Server, body: Path, load: Sequence[str], seconds: float, lea
         "p50_ms": told["p50_ms"],
         "p99_ms": told["p99_ms"],
         "late_ms": told["late_ms"],
-        "cpu_ms_per_request": 1000 * cpu_s / max(told["answers"], 1),
+        "cpu_ms_per_request": 1000 * cpu_s / told["answers"] if told["answers"] else math.nan,
         "errors": told["errors"],
     }
 
@@ -142,8 +147,13 @@ def litserve_folder(folder: Path) -> Path | None:
     return None if done.returncode else folder
 
 
-def measured(network: Network, packages: Path | None, home: Path, folder: Path, given: argparse.Namespace) -> Rounds:
-    """All rounds of a network. packages: with LitServe. folder: for the bundle. The network alone is named "raw"."""
+def measured(
+    network: Network, rounds: Rounds, packages: Path | None, home: Path, folder: Path, given: argparse.Namespace
+) -> None:
+    """All rounds of a network, into ``rounds``, so that an end before the last loses none; of equal length otherwise.
+
+    packages: with LitServe. folder: for the bundle. The network alone is named "raw".
+    """
     body = folder / "body"
     bundle = make_bundle(folder / "bundle", network.name, network.channels, network.size)
     image = picture(network.channels, network.size)
@@ -153,7 +163,6 @@ def measured(network: Network, packages: Path | None, home: Path, folder: Path, 
     assert shipped.int8 is not None and shipped.int8["kept"], shipped
     closed = [Cell(connections=count) for count in given.connections]
     opened = [Cell(share=share) for share in given.shares]
-    rounds: Rounds = {}
     with ExitStack() as stack:
         say(f"starting the servers of {network.name}")
         servers = [
@@ -161,7 +170,7 @@ def measured(network: Network, packages: Path | None, home: Path, folder: Path, 
             stack.enter_context(peer("Ray Serve", "ray_serve_server.py", bundle)),
             stack.enter_context(peer(FASTAPI, "fastapi_server.py", bundle)),
             stack.enter_context(peer(RUNTIME, "runtime_server.py", bundle)),
-            stack.enter_context(peer("raytl-serve --int8", "runtime_int8_server.py", bundle)),
+            stack.enter_context(peer(INT8, "runtime_int8_server.py", bundle)),
         ]
         if given.old_way:
             servers.append(
@@ -183,14 +192,21 @@ def measured(network: Network, packages: Path | None, home: Path, folder: Path, 
                         load = ["--rate", str(max(1.0, cell.share * answered))]
                     found = measure(server, body, load, given.seconds, network.lead_s)
                     rounds.setdefault((server.name, cell), []).append(found)
-    return rounds
 
 
 def ratio(above: Sequence[Measured] | None, below: Sequence[Measured] | None, key: str, of: str = "") -> float:
-    """Median over rounds of one figure over another, NaN where there is none. of: the second one's key."""
-    pairs = zip(above, below, strict=True) if above and below else ()
-    ratios = [a[key] / b[of or key] for a, b in pairs if b[of or key]]
-    return median(ratios) if ratios else float("nan")
+    """Median of one figure over another, over the rounds that have both; NaN where none has. of: the second one's key.
+
+    A round that was interrupted has some servers only.
+    """
+    pairs = zip(above or (), below or (), strict=False)
+    return _median([a[key] / b[of or key] if b[of or key] else math.nan for a, b in pairs])
+
+
+def _median(values: Sequence[float]) -> float:
+    """Of the rounds that have the figure: one without answers has no latency."""
+    there = [value for value in values if not math.isnan(value)]
+    return median(there) if there else math.nan
 
 
 def judged(network: str, rounds: Rounds, floors: Floors) -> tuple[dict[str, float], dict[str, bool | None]]:
@@ -201,7 +217,7 @@ def judged(network: str, rounds: Rounds, floors: Floors) -> tuple[dict[str, floa
 
     def hold(name: str, value: float, keeps: Callable[[float], bool]) -> None:
         ratios[name] = value
-        kept[name] = None if np.isnan(value) else bool(keeps(value))
+        kept[name] = None if math.isnan(value) else bool(keeps(value))
 
     ours = rounds.get((RAYTL, many))
     if network == "tiny":
@@ -216,8 +232,11 @@ def judged(network: str, rounds: Rounds, floors: Floors) -> tuple[dict[str, floa
         hold("raytl over the network alone", share, lambda value: value >= floors.of_raw)
     cpu = ratio(rounds.get((FASTAPI, many)), rounds.get((RUNTIME, many)), "cpu_ms_per_request")
     hold("FastAPI's CPU over raytl-serve's", cpu, lambda value: value >= floors.runtime_cpu)
-    errors = [found["errors"] for (name, _), of in rounds.items() if name in (RAYTL, RUNTIME) for found in of]
-    hold("errors", sum(errors) if errors else float("nan"), lambda value: value == 0)
+    of_ours = [found for (name, _), of in rounds.items() if name in OURS for found in of]
+    hold("errors", sum(found["errors"] for found in of_ours) if of_ours else math.nan, lambda value: value == 0)
+    # Where there is no answer there is no figure either, and the other rounds' median may be a good one.
+    fewest = min((found["requests_per_s"] for found in of_ours), default=math.nan)
+    hold("fewest answers a second", fewest, lambda value: value > 0)
     return ratios, kept
 
 
@@ -227,7 +246,7 @@ def table(network: str, rounds: Rounds) -> tuple[list[list[str]], dict[str, Any]
     for (name, cell), of in sorted(rounds.items(), key=lambda item: (item[0][1].share, item[0][1].connections)):
         if name == "raw":
             continue
-        figure: dict[str, Any] = {key: median([one[key] for one in of]) for key in of[0]}
+        figure: dict[str, Any] = {key: _median([one[key] for one in of]) for key in of[0]}
         figure["errors"] = sum(one["errors"] for one in of)
         figure["raytl_is_times_as_fast"] = ratio(rounds.get((RAYTL, cell)), of, "requests_per_s")
         figure["fastapi_cpu_is_times_as_much"] = ratio(rounds.get((FASTAPI, cell)), of, "cpu_ms_per_request")
@@ -258,7 +277,7 @@ def report(found: Mapping[str, Rounds], given: argparse.Namespace) -> dict[str, 
     for network, rounds in found.items():
         more, servers = table(network, rounds)
         rows += more
-        raw = median([one["images_per_s"] for one in rounds["raw", Cell()]])
+        raw = _median([one["images_per_s"] for one in rounds.get(("raw", Cell()), ())])
         alone.append(f"{raw:.0f} ({network})")
         ratios, kept = judged(network, rounds, Floors())
         floors |= {f"{network}: {name}": held for name, held in kept.items()}
@@ -312,7 +331,8 @@ def main() -> None:
             packages = litserve_folder(Path(scratch) / "litserve")
             for name in given.network or list(NETWORKS):
                 (Path(scratch) / name).mkdir()
-                found[name] = measured(NETWORKS[name], packages, home / name, Path(scratch) / name, given)
+                found[name] = {}
+                measured(NETWORKS[name], found[name], packages, home / name, Path(scratch) / name, given)
     finally:  # what is known is worth telling, whatever ended it
         floors = report(found, given)
     sys.exit(exit_status(floors))

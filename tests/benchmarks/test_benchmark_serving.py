@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import isnan, nan
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from common import exit_status
 from endpoints import make_bundle, peer, picture
 from http_load import Load as ClosedLoad
 from http_load import OpenLoad
-from serving import FASTAPI, LITSERVE, RAYTL, RUNTIME, Cell, Floors, report
+from serving import FASTAPI, INT8, LITSERVE, MANY, RAYTL, RUNTIME, Cell, Floors, ratio, report
 from serving import judged as judged_speed
 from serving_faults import CHANGED_S, Fault, Load, judged
 
@@ -79,6 +80,29 @@ class TestLoad:
         assert len(load.latencies) == len(load.late) == load.answers
         assert 60 < load.answers < 140  # a Poisson process of 100
         assert sum(latency > 0.3 for latency in load.latencies) > 10
+
+    def test_what_a_closed_loop_has_no_answer_to_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of eight connections one is answered late, and three are not."""
+        monkeypatch.setattr("http_load.DRAIN_S", 1.0)
+        over = threading.Event()
+
+        def never(handler: BaseHTTPRequestHandler, number: int) -> None:
+            if number < 4:
+                over.wait(0.7 if number == 0 else 20)
+            send(handler, 200)
+
+        with server(never) as url:
+            load = ClosedLoad(f"{url}/v1/predict", b"x", "image/png")
+            asyncio.run(load.run(8, 0.4))
+            over.set()
+        assert load.errors == 3
+        assert load.answers > len(load.latencies) > 0
+
+    def test_a_closed_loop_that_is_answered_does_not_wait_after_its_end(self) -> None:
+        with server(lambda handler, _: send(handler, 200)) as url:
+            load = ClosedLoad(f"{url}/v1/predict", b"x", "image/png")
+            asyncio.run(asyncio.wait_for(load.run(8, 0.1), 5))  # a wait would be one of ten seconds
+        assert load.errors == 0
 
     def test_a_closed_loop_does_not(self) -> None:
         def slow_at_first(handler: BaseHTTPRequestHandler, number: int) -> None:
@@ -285,6 +309,34 @@ class TestFloors:
     def test_of_speed(self, worse: dict[str, float], missed: list[str]) -> None:
         _, kept = judged_speed("tiny", self.rounds(**worse), Floors())
         assert [name for name, held in kept.items() if not held] == missed
+
+    @pytest.mark.parametrize("name", [RAYTL, RUNTIME, INT8])
+    def test_a_round_without_answers_is_missed(self, name: str) -> None:
+        """In a closed loop or an open one, and however good the other rounds are."""
+        none = {"requests_per_s": 0.0, "errors": 0} | dict.fromkeys(("p50_ms", "p99_ms", "cpu_ms_per_request"), nan)
+        good = self.rounds()
+        for cell in (Cell(MANY), Cell(share=0.8)):
+            of = list(good.get((name, cell)) or good[RAYTL, Cell(MANY)])
+            one, all_of_them = [of[0], none, of[2]], [none] * 3
+            _, kept = judged_speed("tiny", {**good, (name, cell): one}, Floors())
+            assert [key for key, held in kept.items() if not held] == ["fewest answers a second"]
+            _, kept = judged_speed("tiny", {**good, (name, cell): all_of_them}, Floors())
+            assert kept["fewest answers a second"] is False
+
+    def test_a_round_without_a_figure_is_no_part_of_a_ratio(self) -> None:
+        above = [{"p50_ms": value} for value in (nan, 4.0, 6.0, 8.0, 9.0)]
+        below = [{"p50_ms": value} for value in (1.0, 2.0, nan, 2.0)]
+        assert ratio(above, below, "p50_ms") == 3
+        assert isnan(ratio(above[:1], below, "p50_ms"))
+
+    def test_an_interrupted_round_is_told_with_what_it_has(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """The third round of raytl alone, and a network of which there is nothing yet."""
+        rounds = {key: of if key[0] in (RAYTL, "raw") else of[:2] for key, of in self.rounds().items()}
+        kept = report({"tiny": rounds, "resnet": {}}, Namespace(quick=False, seconds=2, rounds=3))
+        told = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=pytest.fail)
+        assert all(held for name, held in kept.items() if name.startswith("tiny"))
+        assert told["networks"]["tiny"]["ratios"][f"raytl over {LITSERVE}"] == 2.1
+        assert set(told["networks"]["resnet"]["ratios"].values()) == {None}
 
     def test_of_speed_beside_the_network_alone(self) -> None:
         ratios, kept = judged_speed("resnet", self.rounds(), Floors())
