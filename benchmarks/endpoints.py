@@ -27,7 +27,7 @@ PEERS = Path(__file__).parent / "peers"
 OLD_WAY = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
 """Ray Serve's own proxy, as it is by default."""
 _TRIES = 3  # on a busy machine Ray gives itself up that is not there in 30 s
-_PATIENCE_S = 300.0  # for one that does not give itself up
+_PATIENCE_S = 300.0  # there too, for raytl and its peers alike
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -94,7 +94,8 @@ def raytl(
 ) -> Iterator[Server]:
     """raytl's endpoint, as ``raytl deploy`` makes it."""
     port = free_port()
-    told = command(home, f"deploy({str(bundle)!r}, port={port}, **{options!r}).to_json()", environment)
+    given = {"port": port, "wait_s": _PATIENCE_S, **options}
+    told = command(home, f"deploy({str(bundle)!r}, **{given!r}).to_json()", environment)
     try:
         head = json.loads((home / "serving" / "head.json").read_text())
         yield Server(name, str(told["url"]), (head["temp_dir"],))
