@@ -209,12 +209,16 @@ def judged(faults: Mapping[str, Fault], figures: Mapping[str, Mapping[str, Any]]
 
 
 def trial_is_over(url: str) -> None:
-    """Wait until no replica tells of a version on trial."""
+    """Wait until no replica tells of a version on trial. Raises TimeoutError."""
     without = 0
-    while without < 10:
-        time.sleep(0.2)
-        told = httpx.get(f"{url}/healthz", trust_env=False, timeout=60).json()
-        without = 0 if "candidate" in told else without + 1
+
+    def none_tells() -> bool:
+        nonlocal without
+        told = httpx.get(f"{url}/healthz", trust_env=False, timeout=60)
+        without = without + 1 if told.status_code == 200 and "candidate" not in told.json() else 0
+        return without == 10
+
+    wait_for(none_tells, "an end of the trial")
 
 
 def kills(server: Server, old_way: bool) -> dict[str, Fault]:

@@ -21,7 +21,7 @@ from http_load import Load as ClosedLoad
 from http_load import OpenLoad
 from serving import FASTAPI, INT8, LITSERVE, MANY, RAYTL, RUNTIME, Cell, Floors, ratio, report
 from serving import judged as judged_speed
-from serving_faults import CHANGED_S, Fault, Load, judged
+from serving_faults import CHANGED_S, Fault, Load, judged, trial_is_over
 
 from raytl.bundles import Bundle
 
@@ -45,8 +45,10 @@ def server(answer: Answer) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:  # the name that http.server looks for
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
             answer(self, next(numbers))
+
+        do_GET = do_POST  # noqa: N815 - likewise
 
         def log_message(self, *_: object) -> None:
             pass
@@ -213,6 +215,30 @@ class TestFaultsLoad:
         assert found["failed"] == 0
         assert found["requests"] > 20
         assert found["stall_s"] >= 0.7
+
+
+class TestTrial:
+    def test_it_is_over_once_ten_answers_in_a_row_tell_of_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A replica that has not heard of the end, or one that is too busy, is asked again."""
+        monkeypatch.setattr("serving_faults.time.sleep", lambda _: None)
+        asked: list[int] = []
+
+        def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+            asked.append(number)
+            if number == 5:
+                send(handler, 503, b"<busy>")
+            else:
+                send(handler, 200, b'{"candidate": {}}' if number == 3 else b"{}")
+
+        with server(answer) as url:
+            trial_is_over(url)
+        assert len(asked) == 6 + 10
+
+    def test_one_that_does_not_end_is_not_waited_for_without_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("serving_faults._PATIENCE_S", 0.5)
+        going_on = server(lambda handler, _: send(handler, 200, b'{"candidate": {}}'))
+        with going_on as url, pytest.raises(TimeoutError, match="an end of the trial"):
+            trial_is_over(url)
 
 
 class TestPeers:
