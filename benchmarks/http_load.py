@@ -60,10 +60,14 @@ class Connection(asyncio.Protocol):
         if not found or self._since is None:
             return
         lower = head.lower()
-        at = lower.find(b"content-length:")
-        length = int(lower[at + 15 :].split(b"\r\n", 1)[0])
-        if len(body) < length:
-            return
+        if b"transfer-encoding: chunked" in lower:  # as Ray Serve answers; the chunks hold JSON, without such an end
+            if not body.endswith(b"0\r\n\r\n"):
+                return
+        else:
+            at = lower.find(b"content-length:")
+            length = int(lower[at + 15 :].split(b"\r\n", 1)[0])
+            if len(body) < length:
+                return
         self._buffer = b""
         since, self._since = self._since, None
         self._load.note(since, head.split(b" ", 2)[1] == b"200")

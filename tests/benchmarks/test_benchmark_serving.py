@@ -142,6 +142,18 @@ class TestLoad:
         for load in (closed, opened):
             assert 0 < len(load.latencies) < load.answers
 
+    def test_an_answer_in_chunks_is_one_when_its_last_is_there(self) -> None:
+        def in_chunks(handler: BaseHTTPRequestHandler, number: int) -> None:
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+            time.sleep(0.05)
+            handler.wfile.write(b"0\r\n\r\n")
+
+        with server(in_chunks) as url:
+            load = ClosedLoad(f"{url}/v1/predict", b"x", "image/png")
+            asyncio.run(load.run(1, 0.5))
+        assert load.errors == 0
+        assert load.latencies and min(load.latencies) >= 0.05
+
     @pytest.mark.parametrize("status", [503, 200])
     def test_an_answer_that_closes_the_connection_is_one_and_the_next_goes_over_another(self, status: int) -> None:
         with server(lambda handler, _: send(handler, status, Connection="close")) as url:
