@@ -26,6 +26,7 @@ from raytl.serving.snapshots import drop_snapshots
 _POLL_S = 0.1
 _ASK_S = 5.0
 _ABOUT_TO_S = 600.0  # from the copy of a bundle to its being served, at most
+_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")  # of an application, and of a deployment
 _GONE_S = 5.0  # Serve lists nothing at all while the store of the cluster's head is away
 
 
@@ -201,7 +202,7 @@ def _wait_until_served(serve: Serve, config: AppConfig, waiting: Waiting) -> Non
         application: dict[str, Any] | None = None
         while waiting.goes_on(application):
             application = serve.applications().get(name)
-            reason = _failure(application) if application else None
+            reason = _failure(application, settings) if application else None
             if reason is not None:
                 raise UserError(reason)
             present = (application or {}).get("deployed_app_config")
@@ -270,31 +271,44 @@ def _too_late(serve: Serve, name: str, url: str) -> str:
     )
 
 
-def _failure(application: Mapping[str, Any]) -> str | None:
-    """Why an application cannot come up, in one sentence, or None where nothing speaks against it yet."""
+def _failure(application: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
+    """Why an application cannot come up, in one sentence, or None where nothing speaks against it yet.
+
+    settings: that its replicas are to be told.
+    """
+    failed = application["status"] in _FAILED
     deployments = application["deployments"].values()
-    messages = [application["message"], *(deployment["message"] for deployment in deployments)]
+    # Until the controller's next turn a deployment tells how it did with the configuration of before.
+    told = [one["message"] for one in deployments if failed or _tries(one, settings)]
+    messages = [application["message"], *told]
     for message in messages:
         ours = re.findall(r"UserError: (.+)", message)
         if ours:
             return str(ours[-1]).strip()
-    failed = application["status"] == "DEPLOY_FAILED" or any(d["status"] == "UNHEALTHY" for d in deployments)
     if not failed:
         return None
     last = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
     return last[-1] if last else "Serve gives no reason"
 
 
+def _tries(deployment: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether a deployment is at what its application was given last, as Serve tells of it."""
+    given = (deployment.get("deployment_config") or {}).get("user_config") or {}
+    return deployment["status"] not in _FAILED and given == settings
+
+
 def stop_if_last(serve: Serve, ray_session: RaySession, name: str) -> bool:
     """Take Serve down, and the local head, if nothing but ``name`` is served, before anybody can begin to.
 
-    Returns whether that was so.
+    What Serve is removing is served no more, though a replica that never found a node takes it 20 s. Returns whether
+    that was so.
     """
     last = False
 
     def edit(_: dict[str, AppConfig]) -> None:
         nonlocal last
-        last = not serve.applications().keys() - {name}
+        there = serve.applications().items()
+        last = not any(other != name and application["status"] != "DELETING" for other, application in there)
         if last:
             serve.shutdown()
 
@@ -314,10 +328,14 @@ def stop_head(ray_session: RaySession) -> None:
         ray_session.head.stop()
 
 
-def stop_unused_head(ray_session: RaySession) -> None:
-    """Stop the local head, where it is ours and no Serve runs, unless another command is about to start one."""
-    if sum(not job["IsDead"] for job in jobs()) <= 1:  # this command's
+def stop_unused(serve: Serve | None, ray_session: RaySession) -> None:
+    """Stop a Serve that serves nothing, and the local head, unless another command is about to have it serve."""
+    if sum(not job["IsDead"] for job in jobs()) > 1:  # beside this command's
+        return
+    if serve is None:
         stop_head(ray_session)
+    else:
+        stop_if_last(serve, ray_session, "")
 
 
 def drop_unused_snapshots(serve: Serve) -> None:

@@ -26,7 +26,7 @@ from raytl.serving.applying import (
     settings_of,
     stop_head,
     stop_if_last,
-    stop_unused_head,
+    stop_unused,
     undoing,
     url_of,
     versioned,
@@ -226,9 +226,10 @@ def undeploy(name: str = "raytl") -> bool:
 def _undeploy(name: str) -> bool:
     with session(start=False) as ray_session:
         serve = Serve.running() if ray_session is not None else None
-        if ray_session is not None and serve is None:
-            stop_unused_head(ray_session)  # what a command left that was ended before it served anything
-        if ray_session is None or serve is None or name not in serve.applications():
+        if ray_session is None:
+            return False
+        if serve is None or name not in serve.applications():
+            stop_unused(serve, ray_session)  # what a command left that was ended before it served anything
             return False
         config = serve.configs().get(name)
         _end_trial(config)

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RaySystemError
 
 from raytl.core.errors import UserError
-from raytl.serving import applying, changing, snapshots, tokens
+from raytl.serving import applying, changing, endpoint, snapshots, tokens, undeploy
 from raytl.serving.applying import AppConfig, put, refuse_other_labels, replace
 from raytl.serving.controller import Serve
 from raytl.serving.ray_session import RaySession
@@ -207,3 +207,66 @@ def test_the_file_holds_the_token_that_is_asked_for_where_it_cannot_be_changed(f
     asked_for = applying.settings_of(kept.configs["raytl"])["token_sha256"]
     assert tokens.hashed(tokens.read_token("raytl")) == asked_for and len(changes) == free + 1
     assert (asked_for == settings["token_sha256"]) is (free == 0)
+
+
+BAD = "A replica failed to start: raytl.core.errors.UserError: the bundle cannot be loaded\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "deployment", "message", "given", "reason"),
+    [
+        ("DEPLOYING", "UNHEALTHY", "", "v1", None),  # as it was before the change, which the controller has yet to see
+        ("DEPLOYING", "UNHEALTHY", BAD, "v2", None),
+        ("DEPLOYING", "DEPLOY_FAILED", BAD, "v1", None),
+        ("DEPLOYING", "UPDATING", BAD, "v1", None),
+        ("DEPLOYING", "UPDATING", BAD, "v2", "the bundle cannot be loaded"),
+        ("DEPLOYING", "UPDATING", "Retrying.", "v2", None),
+        ("DEPLOY_FAILED", "DEPLOY_FAILED", BAD, "v2", "the bundle cannot be loaded"),
+        ("UNHEALTHY", "UNHEALTHY", "it died\n", "v2", "it died"),
+        ("DEPLOY_FAILED", "DEPLOY_FAILED", "", "v2", "Serve gives no reason"),
+    ],
+)
+def test_what_a_deployment_tells_of_before_a_change_does_not_speak_against_it(
+    status: str, deployment: str, message: str, given: str, reason: str | None
+) -> None:
+    told = {"status": deployment, "message": message, "deployment_config": {"user_config": {"version": given}}}
+    found = {"status": status, "message": "", "deployments": {"Classifier": told}}
+    assert applying._failure(found, {"version": "v2"}) == reason
+
+
+class Stoppable(Kept):
+    """Serve with the applications of these statuses by name."""
+
+    def __init__(self, **statuses: str) -> None:
+        super().__init__()
+        self.statuses, self.stopped = statuses, False
+
+    def applications(self) -> dict[str, Any]:
+        return {name: {"status": status} for name, status in self.statuses.items()}
+
+    def shutdown(self) -> None:
+        self.stopped = True
+
+
+@pytest.mark.parametrize("status", ["DELETING", "DEPLOYING", "UNHEALTHY"])
+def test_what_is_being_removed_does_not_keep_serve_and_the_head(status: str, monkeypatch) -> None:
+    monkeypatch.setattr(applying, "drop_snapshots", lambda **_: None)
+    monkeypatch.setattr(applying, "clear_head", lambda: None)
+    serve = Stoppable(raytl="RUNNING", other=status)
+    assert applying.stop_if_last(cast(Serve, serve), SESSION, "raytl") is (status == "DELETING")
+    assert serve.stopped is (status == "DELETING")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "commands", "stopped"),
+    [({}, 1, True), ({"b": "DELETING"}, 1, True), ({"b": "RUNNING"}, 1, False), ({}, 2, False)],
+)
+def test_serve_without_applications_is_ended_by_what_takes_endpoints_down(statuses, commands, stopped, monkeypatch):
+    """Unless another command, which has just started it, is about to have it serve."""
+    serve = Stoppable(**statuses)
+    monkeypatch.setattr(applying, "drop_snapshots", lambda **_: None)
+    monkeypatch.setattr(applying, "clear_head", lambda: None)
+    monkeypatch.setattr(applying, "jobs", lambda: [{"IsDead": False}] * commands + [{"IsDead": True}])
+    monkeypatch.setattr(endpoint, "session", lambda start: nullcontext(SESSION))
+    monkeypatch.setattr(endpoint.Serve, "running", lambda: serve)
+    assert not undeploy() and serve.stopped is stopped
