@@ -121,7 +121,7 @@ def deploy_when(
     name: str = "raytl",
     canary: float = CANARY,
     promote_after: int = PROMOTE_AFTER,
-    told: Callable[[str], None] | None = None,
+    notice: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Endpoint:
     """Deploy the winner of a run if its figure is beyond doubt: ``deploy_when(run, "balanced-accuracy>=0.9")``.
@@ -130,7 +130,7 @@ def deploy_when(
     requests, and takes over after ``promote_after`` compared ones if it is not worse (0: when somebody promotes it).
     All else of the endpoint stays; where the winner is served or on trial already, so does that, and another's trial
     goes on.
-    Otherwise an endpoint is started, with ``options`` as in :func:`raytl.deploy`. told: as there, in either case.
+    Otherwise an endpoint is started, with ``options`` as in :func:`raytl.deploy`. notice: as there, in either case.
     Raises UserError that says in one sentence why it is not deployed.
     """
     opened = run if isinstance(run, Run) else open_run(os.fspath(run), storage)
@@ -141,7 +141,7 @@ def deploy_when(
     bundle = opened.best.bundle_path
     there = served(name)
     if there is None:
-        return deploy(bundle, name=name, told=told, **options)
+        return deploy(bundle, name=name, notice=notice, **options)
     version = bundle_version(bundle)
     if version in (there.version, there.candidate):
         return there
@@ -150,4 +150,4 @@ def deploy_when(
             f"not deployed: version {there.candidate} is on trial at '{name}'; see raytl endpoint status, and end that "
             "with raytl endpoint promote or raytl rollback"
         )
-    return try_out(bundle, name=name, canary=canary, promote_after=promote_after, told=told)
+    return try_out(bundle, name=name, canary=canary, promote_after=promote_after, notice=notice)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,7 +84,7 @@ def deploy(
     ] = None,
     wait: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="For a node with room (default: 15m if Ray may add one, else 2m)."),
+        typer.Option(metavar="TIME", help="For room, and until it answers (default: 2m; 15m if Ray may add a node)."),
     ] = None,
     storage: Storage = None,
     json: Json = False,
@@ -102,7 +104,7 @@ def deploy(
     from raytl import api
 
     share = parse_canary(canary) if canary is not None else 0.0
-    room_s = None if wait is None else parse_seconds("--wait", wait)
+    patience: dict[str, Any] = {} if wait is None else _patience(parse_seconds("--wait", wait))
     output = Output.current
     if canary is not None or shadow:
         if shadow and canary is not None:
@@ -112,11 +114,12 @@ def deploy(
                 what = "a model on trial answers where the served one does, as that was deployed"
                 raise UserError(f"{what}; leave out {given}")
         bundle = api.find_bundle(model, storage)
-        on_trial = api.deploy(
-            bundle, name=name, canary=share, shadow=shadow, promote_after=promote_after,
-            max_disagreement=parse_share("--max-disagreement", max_disagreement), max_slowdown=max_slowdown,
-            new_labels=new_labels, room_s=room_s, told=output.note,
-        )  # fmt: skip
+        most = parse_share("--max-disagreement", max_disagreement)
+        with _more_with_wait():
+            on_trial = api.deploy(
+                bundle, name=name, canary=share, shadow=shadow, promote_after=promote_after, max_disagreement=most,
+                max_slowdown=max_slowdown, new_labels=new_labels, notice=_waits, **patience,
+            )  # fmt: skip
         option = "" if name == "raytl" else f" --name {name}"
         does = f"answers {share:.3g} of the requests" if share else "answers nobody"
         if on_trial.candidate:
@@ -134,12 +137,13 @@ def deploy(
     if no_capture and capture is not None:
         raise UserError("--capture keeps images and --no-capture none: give one of them")
     bundle = api.find_bundle(model, storage)
-    endpoint = api.deploy(
-        bundle, port=port, host=host, name=name, min_replicas=min_replicas, new_labels=new_labels,
-        max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix, token=token,
-        capture="" if no_capture else capture, capture_limit=capture_limit, allow_hosts=allow_host,
-        room_s=room_s, told=output.note,
-    )  # fmt: skip
+    with _more_with_wait():
+        endpoint = api.deploy(
+            bundle, port=port, host=host, name=name, min_replicas=min_replicas, new_labels=new_labels,
+            max_replicas=max_replicas, num_cpus=num_cpus, num_gpus=num_gpus, route_prefix=route_prefix, token=token,
+            capture="" if no_capture else capture, capture_limit=capture_limit, allow_hosts=allow_host,
+            notice=_waits, **patience,
+        )  # fmt: skip
     secret = f' -H "Authorization: Bearer $(cat {endpoint.token_file})"' if endpoint.token_file else ""
     output.say(f"serving at {endpoint.url}; try: curl{secret} -T photo.jpg -X POST {endpoint.url}/v1/predict")
     if endpoint.notice:
@@ -166,7 +170,7 @@ def rollback(
     """
     from raytl import serving
 
-    endpoint = serving.rollback(name, to=to, new_labels=new_labels)
+    endpoint = serving.rollback(name, to=to, new_labels=new_labels, notice=Output.current.note)
     Output.current.say(f"{endpoint.url} answers with version {endpoint.version}")
     Output.current.document(endpoint.to_json())
 
@@ -217,7 +221,7 @@ def endpoint_promote(name: Name = "raytl", json: Json = False) -> None:
     """
     from raytl.serving import promote
 
-    endpoint = promote(name)
+    endpoint = promote(name, notice=Output.current.note)
     Output.current.say(f"{endpoint.url} answers with version {endpoint.version}")
     Output.current.document(endpoint.to_json())
 
@@ -243,6 +247,30 @@ def endpoint_token(
             raise UserError(f"there is no token of an endpoint '{name}' here; raytl deploy --token makes one")
     Output.current.say(("a new token is in " if rotate else "the token is in ") + path)
     Output.current.document({"name": name, "token_file": path, "rotated": rotate})
+
+
+def _patience(wait_s: float) -> dict[str, Any]:
+    """Of a deployment, for ``--wait``: a start that is slow gets no less than without it."""
+    from raytl.serving.room import READY_S
+
+    return {"room_s": wait_s, "wait_s": max(wait_s, READY_S)}
+
+
+def _waits(sentence: str) -> None:
+    Output.current.note(f"{sentence} (--wait gives it longer)")
+
+
+@contextmanager
+def _more_with_wait() -> Iterator[None]:
+    """Where more time may be enough, say how to give it."""
+    try:
+        yield
+    except UserError as error:
+        from raytl.serving.room import NotInTimeError
+
+        if isinstance(error, NotInTimeError):
+            raise UserError(f"{error}, or wait longer with --wait") from None
+        raise
 
 
 def _caution(output: Output, bundle: Path) -> None:

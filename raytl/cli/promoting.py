@@ -47,7 +47,7 @@ def promote(output: Output, run: Run, promotion: Promotion) -> dict[str, Any]:
     from raytl.serving.settings import bundle_version
 
     try:
-        endpoint = api.deploy_when(run, promotion.condition, told=output.note, **promotion.on_trial)
+        endpoint = api.deploy_when(run, promotion.condition, notice=output.note, **promotion.on_trial)
     except UserError as refused:
         output.say(str(refused))
         return {"endpoint": None, "why_not": str(refused)}

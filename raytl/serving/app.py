@@ -16,7 +16,7 @@ from ray._common.tls_utils import add_port_to_grpc_server
 from ray.serve._private import constants, replica
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
-from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, ServingSettings
+from raytl.serving.settings import AUTOSCALING, CPUS, DEPLOYMENT, ServingSettings
 from raytl.serving.share import keep_memory, limit_threads
 from raytl.serving.straight import shorten
 from raytl.serving.writing import join_writes
@@ -107,7 +107,7 @@ def build_app(args: dict[str, object]) -> serve.Application:
         # A dead replica is found and replaced this much sooner.
         health_check_period_s=1,
         health_check_timeout_s=30,
-        ray_actor_options={"num_cpus": 1},
+        ray_actor_options={"num_cpus": CPUS},
         logging_config={"enable_access_log": False},
     )
     return deployment.bind()

@@ -19,7 +19,7 @@ from raytl.serving import tokens
 from raytl.serving.controller import AppConfig, Serve, clear_head
 from raytl.serving.lineage import versions
 from raytl.serving.ray_session import RaySession
-from raytl.serving.room import Patience, Waiting, running_replicas
+from raytl.serving.room import Need, NotInTimeError, Patience, Waiting, free_now, running_replicas
 from raytl.serving.settings import DEPLOYMENT, bundle_version, name_of
 from raytl.serving.snapshots import drop_snapshots
 
@@ -127,13 +127,13 @@ def put(
     """
     tokens.refuse_unknown(application["name"], settings_of(application).get("token_sha256", ""))
     applied = False
+    running = running_replicas(serve.applications().get(application["name"], {}))
+    # Nobody can join a local head: it listens on loopback.
+    waiting = Waiting(patience, application, before, running=running, joinable=ray_session.head is None)
     try:
         replace(serve, application, before)
         applied = True
-        # Nobody can join a local head: it listens on loopback.
-        _wait_until_served(
-            serve, application, Waiting(patience, application, before, joinable=ray_session.head is None)
-        )
+        _wait_until_served(serve, application, waiting)
     except BaseException as error:
         if applied or not isinstance(error, UserError):  # else it was refused, and is somebody else's if it is there
             with undoing(error):
@@ -220,7 +220,7 @@ def _wait_until_served(serve: Serve, config: AppConfig, waiting: Waiting) -> Non
                     return
             else:
                 time.sleep(_POLL_S)
-    raise UserError(_too_late(serve, name, url))
+    raise _too_late(serve, config, url)
 
 
 def _refuse_replaced(name: str, settings: Mapping[str, Any], present: AppConfig | None) -> None:
@@ -259,16 +259,16 @@ def _serves(client: httpx.Client, url: str, wanted: tuple[str, str]) -> bool:
     return False
 
 
-def _too_late(serve: Serve, name: str, url: str) -> str:
+def _too_late(serve: Serve, config: AppConfig, url: str) -> UserError:
+    name = config["name"]
     application = serve.applications().get(name, {})
-    said = [deployment["message"] for deployment in application.get("deployments", {}).values()]
-    message = " ".join(" ".join(said).split())
     if application.get("status") == "RUNNING":
-        return f"{url} does not answer although it was deployed; look at the logs of Serve's proxy"
-    return (
-        f"'{name}' was not ready in time ({message or 'no replica has started'}): stop other work on the nodes of the "
-        "cluster, and deploy again"
-    )
+        return UserError(f"{url} does not answer although it was deployed; look at the logs of Serve's proxy")
+    said = [deployment["message"] for deployment in application.get("deployments", {}).values()]
+    message = " ".join(" ".join(said).split()) or "no replica has started"
+    late, free = f"'{name}' was not ready in time ({message})", free_now(Need.of(config))
+    known = f"{late}: {free}" if free else late
+    return NotInTimeError(f"{known}; stop other work on the nodes of the cluster, and try again")
 
 
 def _failure(application: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:

@@ -48,7 +48,7 @@ def try_out(
     new_labels: bool = False,
     wait_s: float = READY_S,
     room_s: float | None = None,
-    told: Callable[[str], None] | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Endpoint:
     """Put a bundle on trial beside the one that is served; both are compared, on the same images, until one is out.
 
@@ -56,7 +56,7 @@ def try_out(
     promote_after: compared requests after which it takes over where it is not worse; 0 leaves that to :func:`promote`.
         It is taken back as soon as it is known to be worse, see :mod:`raytl.serving.evidence`.
     max_disagreement: share of the requests in which it may name another label. max_slowdown: how many times as long it
-        may take. Where the endpoint listens and how it scales stays. wait_s, room_s, told: as of :func:`deploy`.
+        may take. Where the endpoint listens and how it scales stays. wait_s, room_s, notice: as of :func:`deploy`.
     The endpoint's ``candidate`` is "" where the trial was decided before this returns; :func:`look` tells how.
     Raises UserError where nothing is served under ``name``, the bundle cannot be loaded, or names other labels.
     """
@@ -85,7 +85,7 @@ def try_out(
         application = with_settings(before, tried(settings, candidate))
         try:
             start_judge(name, candidate)
-            put(serve, ray_session, application, before, Patience(wait_s, room_s, told))
+            put(serve, ray_session, application, before, Patience(wait_s, room_s, notice))
         except BaseException:  # Ctrl-C too
             stop_judge(candidate.trial)
             raise
@@ -94,8 +94,8 @@ def try_out(
         return endpoint_of(serve, serve.configs().get(name, application), ray_session)
 
 
-def promote(name: str = "raytl", *, wait_s: float = READY_S) -> Endpoint:
-    """Let the version on trial take over now. Raises UserError where none is on trial."""
+def promote(name: str = "raytl", *, wait_s: float = READY_S, notice: Callable[[str], None] | None = None) -> Endpoint:
+    """Let the version on trial take over now. notice: as of :func:`deploy`. Raises UserError where none is on trial."""
     with _endpoint(name) as (serve, ray_session, before):
         settings = versioned(serve, before)
         candidate = settings.get("candidate")
@@ -103,18 +103,23 @@ def promote(name: str = "raytl", *, wait_s: float = READY_S) -> Endpoint:
             raise UserError(f"endpoint '{name}' has no version on trial; begin with: raytl deploy MODEL --canary 5%")
         outcome = {"why": "somebody asked for it", **(figures_of(candidate["trial"]) or {})}
         application = with_settings(before, ended(settings, outcome, promoted=True))
-        put(serve, ray_session, application, before, Patience(wait_s))
+        put(serve, ray_session, application, before, Patience(wait_s, notice=notice))
         _end(settings)
         return endpoint_of(serve, application, ray_session)
 
 
 def rollback(
-    name: str = "raytl", *, to: str | None = None, new_labels: bool = False, wait_s: float = READY_S
+    name: str = "raytl",
+    *,
+    to: str | None = None,
+    new_labels: bool = False,
+    wait_s: float = READY_S,
+    notice: Callable[[str], None] | None = None,
 ) -> Endpoint:
     """Take the version on trial back; where none is, put the one before the present one in its place again.
 
-    to: first digits of an earlier version. Raises UserError where there is none, or where it names other labels than
-    the present one, unless ``new_labels``.
+    to: first digits of an earlier version. notice: as of :func:`deploy`. Raises UserError where there is none, or where
+    it names other labels than the present one, unless ``new_labels``.
     """
     from raytl.sources.manifest import read_manifest
 
@@ -131,16 +136,16 @@ def rollback(
             except UserError as error:
                 raise UserError(f"endpoint '{name}': {error}") from None
             if not new_labels:
-                told = {"whose": f"version {after['version']}", "advice": "add --new-labels if its callers know"}
+                words = {"whose": f"version {after['version']}", "advice": "add --new-labels if its callers know"}
                 try:
                     labels = read_manifest(Path(after["bundle"])).labels or ()
                 except UserError as error:
                     raise UserError(
-                        f"endpoint '{name}': {told['whose']} does not tell its labels ({error}); {told['advice']}"
+                        f"endpoint '{name}': {words['whose']} does not tell its labels ({error}); {words['advice']}"
                     ) from None
-                refuse_other_labels(before, url_of(serve, before), labels, **told)
+                refuse_other_labels(before, url_of(serve, before), labels, **words)
         application = with_settings(before, after)
-        put(serve, ray_session, application, before, Patience(wait_s))
+        put(serve, ray_session, application, before, Patience(wait_s, notice=notice))
         _end(settings)
         return endpoint_of(serve, application, ray_session)
 
@@ -186,12 +191,12 @@ def look(name: str = "raytl") -> dict[str, Any]:
         settings = versioned(serve, config)
         candidate = settings.get("candidate")
         application = serve.applications()[name]
-        waiting, room = waits_for(application, config) if application["deployments"] else (0, "")
+        waiting, room = waits_for(application, config)
         return {
             "name": name,
             "url": url_of(serve, config),
             "status": str(application["status"]).rpartition(".")[2],
-            "replicas": running_replicas(application) if application["deployments"] else 0,
+            "replicas": running_replicas(application),
             "waiting": waiting,
             "waits_for": room,
             "token": bool(settings.get("token_sha256")),

@@ -39,7 +39,7 @@ from raytl.serving.named import route_for
 from raytl.serving.ports import free_port_or_refuse
 from raytl.serving.ray_session import OtherVersionsError, RaySession, head_is_wanted, session
 from raytl.serving.room import READY_S, Need, Patience, running_replicas
-from raytl.serving.settings import AUTOSCALING, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
+from raytl.serving.settings import AUTOSCALING, CPUS, DEPLOYMENT, IMPORT_PATH, ServingSettings, bundle_version
 from raytl.serving.snapshots import snapshot
 from raytl.serving.trial_judge import stop_judge
 
@@ -91,7 +91,7 @@ def deploy(
     capture_limit: int | None = None,
     wait_s: float = READY_S,
     room_s: float | None = None,
-    told: Callable[[str], None] | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Endpoint:
     """Serve a bundle, or put it in the place of the one that is served under ``name``, without dropping a request.
 
@@ -106,8 +106,8 @@ def deploy(
     port, host: where to listen, for all models of the endpoint alike. min_replicas, max_replicas: bounds of the
         autoscaling. num_cpus, num_gpus: of one replica. wait_s: how long to wait until the bundle answers, seconds.
     room_s: how long, before that, for a node with room for a replica, which Ray's autoscaler may have to add first,
-        seconds; None for 15 minutes where there is an autoscaler, else for ``wait_s``. told: hears, in a sentence, that
-        this is waited for.
+        seconds; None for 15 minutes where there is an autoscaler, else for ``wait_s``, anew with each node
+        that comes. notice: hears, in a sentence, that this is waited for.
     new_labels: replace a model with other labels too, which the endpoint's callers may not know.
     token: requests must bring a bearer token; where an endpoint begins off loopback they must in any case.
     allow_hosts: names by which an endpoint without a token may be asked, and whose pages may ask it, beside addresses
@@ -125,8 +125,8 @@ def deploy(
     model = load(ServingSettings(bundle=str(path), version=version))
     if head_is_wanted():
         free_port_or_refuse(host or LOOPBACK, port or PORT)  # said before the seconds that a head takes
-    asked = Need(1.0 if num_cpus is None else num_cpus, num_gpus or 0.0)
-    with _listening(host, port, asked) as (serve, ray_session, notice):
+    asked = Need(CPUS if num_cpus is None else num_cpus, num_gpus or 0.0)
+    with _listening(host, port, asked) as (serve, ray_session, slow):
         previous = serve.configs()
         taken = {other: config.get("route_prefix") or "/" for other, config in previous.items()}
         route = route_for(name, route_prefix, taken)
@@ -153,9 +153,9 @@ def deploy(
             "route_prefix": route,
             "deployments": [{**deployment, "user_config": settings}, *others],
         }
-        put(serve, ray_session, application, before, Patience(wait_s, room_s, told))
+        put(serve, ray_session, application, before, Patience(wait_s, room_s, notice))
         _end_trial(before)
-        return endpoint_of(serve, application, ray_session, notice)
+        return endpoint_of(serve, application, ray_session, slow)
 
 
 def served(name: str = "raytl") -> Endpoint | None:
@@ -167,13 +167,18 @@ def served(name: str = "raytl") -> Endpoint | None:
 
 
 def update(
-    bundle_path: str | Path, *, name: str = "raytl", new_labels: bool = False, wait_s: float = READY_S
+    bundle_path: str | Path,
+    *,
+    name: str = "raytl",
+    new_labels: bool = False,
+    wait_s: float = READY_S,
+    notice: Callable[[str], None] | None = None,
 ) -> Endpoint | None:
     """Put a bundle in the place of the one that is served under ``name``, without dropping a request.
 
-    Where it listens, how it scales and what it may use stay as they are. Returns None where there is no such endpoint.
-    Raises UserError where it names other labels, unless ``new_labels``, or does not come up: what was served before
-    goes on being served.
+    Where it listens, how it scales and what it may use stay as they are. notice: as of :func:`deploy`. Returns None
+    where there is no such endpoint. Raises UserError where it names other labels, unless ``new_labels``, or does not
+    come up: what was served before goes on being served.
     """
     from raytl.serving.live import load
 
@@ -189,7 +194,7 @@ def update(
             refuse_other_labels(before, url_of(serve, before), model.labels)
         copy = str(snapshot(path, version, Need.of(before)))
         application = with_settings(before, succeeded(versioned(serve, before), copy, version, model.name))
-        put(serve, ray_session, application, before, Patience(wait_s))
+        put(serve, ray_session, application, before, Patience(wait_s, notice=notice))
         _end_trial(before)
         return endpoint_of(serve, application, ray_session)
 
@@ -289,7 +294,7 @@ def _resourced(deployment: Mapping[str, Any], **wanted: float | None) -> dict[st
     """A deployment with what a replica is to have; what is not said stays as it is."""
     said = {name: value for name, value in wanted.items() if value is not None}
     known = deployment.get("ray_actor_options") or {}
-    return {**deployment, "ray_actor_options": {"num_cpus": 1.0, "num_gpus": 0.0, **known, **said}}
+    return {**deployment, "ray_actor_options": {"num_cpus": CPUS, "num_gpus": 0.0, **known, **said}}
 
 
 def _serve_at(host: str | None, port: int | None, need: Need, ray_session: RaySession) -> tuple[Serve, str]:
@@ -378,5 +383,5 @@ def _summary(name: str, base: str, application: dict[str, Any]) -> dict[str, Any
         "status": ApplicationStatus(application["status"]).value,
         "model": settings.get("model", ""),
         "version": settings.get("version", ""),
-        "replicas": running_replicas(application) if application["deployments"] else 0,
+        "replicas": running_replicas(application),
     }

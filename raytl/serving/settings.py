@@ -150,6 +150,8 @@ DEPLOYMENT = "Classifier"
 
 # Ray's defaults (2 ongoing requests, 30 s up, 600 s down) are for seconds-long requests; a classifier answers in
 # milliseconds, and a batch needs several requests in hand.
+CPUS = 1.0
+"""Kept for each replica, where nothing else is said."""
 AUTOSCALING: dict[str, Any] = {
     "min_replicas": 1,
     "max_replicas": 2,

@@ -208,3 +208,36 @@ class TestOurOwn:
         assert done.code == 1
         assert "Traceback" in done.err and "please report it" in done.err
         assert done.document == {"schema": 1, "error": "RuntimeError: out of order", "exit_code": 1}
+
+
+@pytest.mark.parametrize("mode", [[], ["--shadow"]])
+@pytest.mark.parametrize(("given", "patience"), [("30m", (1800, 1800)), ("30s", (30, 120)), (None, (None, None))])
+def test_what_may_take_longer_is_told_with_the_option_that_lets_it(raytl, monkeypatch, mode, given, patience):
+    """patience: seconds for room, and until it answers, which are no fewer than without the option."""
+    from raytl.serving.room import NotInTimeError
+
+    def deploy(*_, notice, room_s=None, wait_s=None, **options):
+        assert (room_s, wait_s) == patience
+        notice("'raytl' waits for a node")
+        raise NotInTimeError("'raytl' found none: add one, and try again")
+
+    monkeypatch.setattr("raytl.api.deploy", deploy)
+    monkeypatch.setattr("raytl.api.find_bundle", lambda *_: "model")
+    done = raytl("deploy", "model", *mode, *(["--wait", given] if given else []))
+    assert done.code == 2 and done.err.strip().splitlines() == [
+        "'raytl' waits for a node (--wait gives it longer)",
+        "raytl: 'raytl' found none: add one, and try again, or wait longer with --wait",
+    ]
+
+
+@pytest.mark.parametrize("command", [["rollback"], ["endpoint", "promote"]])
+def test_a_command_without_that_option_does_not_speak_of_it(raytl, monkeypatch, command):
+    from raytl.serving.room import NotInTimeError
+
+    def waits(*_, notice, **options):
+        notice("'raytl' waits for a node")
+        raise NotInTimeError("'raytl' found none")
+
+    monkeypatch.setattr(f"raytl.serving.{command[-1]}", waits)
+    done = raytl(*command)
+    assert done.code == 2 and done.err.strip().splitlines() == ["'raytl' waits for a node", "raytl: 'raytl' found none"]

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RaySystemError
 
 from raytl.core.errors import UserError
-from raytl.serving import applying, changing, endpoint, snapshots, tokens, undeploy
+from raytl.serving import applying, changing, endpoint, room, snapshots, tokens, undeploy
 from raytl.serving.applying import AppConfig, put, refuse_other_labels, replace
 from raytl.serving.controller import Serve
 from raytl.serving.ray_session import RaySession
@@ -32,6 +32,9 @@ class Kept:
 
     def __init__(self, **configs: AppConfig) -> None:
         self.configs = configs
+
+    def applications(self) -> dict[str, Any]:
+        return {name: {"deployments": {}} for name in self.configs}
 
     def change(self, edit: Callable[[dict[str, AppConfig]], Mapping[str, AppConfig] | None]) -> None:
         after = edit(dict(self.configs))
@@ -270,3 +273,14 @@ def test_serve_without_applications_is_ended_by_what_takes_endpoints_down(status
     monkeypatch.setattr(endpoint, "session", lambda start: nullcontext(SESSION))
     monkeypatch.setattr(endpoint.Serve, "running", lambda: serve)
     assert not undeploy() and serve.stopped is stopped
+
+
+def test_what_is_not_ready_in_time_says_what_is_free_and_that_more_time_may_do(monkeypatch):
+    replicas = [{"state": "STARTING", "node_id": "a node"}]
+    found = {"status": "DEPLOYING", "message": "", "deployed_app_config": application("raytl", "v1")}
+    found["deployments"] = {"Classifier": {"status": "UPDATING", "message": "1 replica starts", "replicas": replicas}}
+    serve = SimpleNamespace(host="127.0.0.1", port=1, applications=lambda: {"raytl": found})
+    monkeypatch.setattr(room.Nodes, "now", lambda: room.Nodes(((2.0, 0.0),), ((0.5, 0.0),)))
+    wanted = application("raytl", "v1")
+    with pytest.raises(room.NotInTimeError, match=r"\(1 replica starts\): 0.5 of the cluster's 2 CPUs are free; stop"):
+        applying._wait_until_served(cast(Serve, serve), wanted, Waiting(Patience(0.3), wanted, None))

@@ -207,7 +207,7 @@ def test_ctrl_c_while_a_trial_is_begun_leaves_neither_it_nor_its_judge(bundles, 
     before = Serve.running().configs()
     begun = []
 
-    def interrupted(serve: Serve, config: dict[str, Any], deadline: float) -> None:
+    def interrupted(serve: Serve, config: dict[str, Any], waiting: Waiting) -> None:
         begun.append(settings_of(config)["candidate"]["trial"])
         assert stands("raytl", begun[0]) and figures_of(begun[0]) is not None
         raise KeyboardInterrupt

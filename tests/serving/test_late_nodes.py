@@ -53,8 +53,8 @@ def wait_for(what: Callable[[], Any]) -> None:
 def test_where_none_comes_that_is_a_sentence_and_nothing_is_left(cluster: Cluster, bundles: dict[str, Path]) -> None:
     told: list[str] = []
     with pytest.raises(UserError) as said:
-        deploy(bundles["first"], port=free_port(), room_s=3, told=told.append)
-    waits = "'raytl' waits for a node with 1 free CPU, for 3 s at most (--wait): the cluster has no CPUs"
+        deploy(bundles["first"], port=free_port(), room_s=3, notice=told.append)
+    waits = "'raytl' waits for a node with 1 free CPU, for 3 s at most: the cluster has no CPUs"
     assert told == [f"{waits}, and no autoscaler adds nodes"]
     assert str(said.value).startswith(
         "'raytl' found no node with 1 free CPU within 3 s: the cluster has no CPUs, and no autoscaler adds nodes: add"
@@ -70,7 +70,7 @@ def test_one_that_comes_is_waited_for_wherever_it_is_and_later_replicas_hold_up_
     with ThreadPoolExecutor(1) as pool:
         deploying = pool.submit(
             deploy, bundles["first"], port=free_port(), num_cpus=0.3, max_replicas=1, room_s=PATIENCE_S,
-            told=told.append,
+            notice=told.append,
         )  # fmt: skip
         wait_for(lambda: told or deploying.done())
         assert told and not deploying.done(), deploying.result()
