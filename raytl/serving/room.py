@@ -146,8 +146,9 @@ class Waiting:
         self._need = Need.of(config)
         kept = kept_replicas(config)
         self._anew = before is None or _but_in_place(before) != _but_in_place(config)
-        # Replicas that are missing since before are not needed for a change that those that run take part in.
-        self._least = max(1, kept if self._anew else min(kept, running))
+        # Replicas that are missing since before are not needed for a change that asks for no more of them.
+        more = self._anew or kept > kept_replicas(before or {})
+        self._least = max(1, kept if more else min(kept, running))
         # Serve stops the replicas of before once as many new ones answer.
         self._staying = min(kept, running) if self._anew else 0
         self._held = Need.of(before or {}).times(self._staying)

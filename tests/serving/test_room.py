@@ -223,6 +223,7 @@ def test_a_head_that_does_not_tell_its_nodes_for_a_moment_is_asked_again(
         (config(2), 2, config(2, version="v2"), ["RUNNING", "waiting"], False),
         (config(2), 1, config(2, version="v2"), ["RUNNING", "waiting"], True),  # one was lost before
         (config(3), 2, config(3, version="v2"), ["RUNNING", "RUNNING", "waiting"], True),
+        (config(1), 1, config(2), ["RUNNING", "waiting"], False),  # which is asked for
         (config(2), 1, config(2, num_cpus=2.0), ["RUNNING", "waiting"], False),
         (config(), 1, config(num_gpus=1.0), ["RUNNING", "waiting"], False),  # what runs is without what was asked for
         (None, 0, config(), ["RUNNING", "waiting"], False),
