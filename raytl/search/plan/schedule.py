@@ -269,7 +269,7 @@ class SearchPlan:
         return leaders if best is None else [*leaders, best]
 
     def _confirm_seconds(self) -> float:
-        """What trying the leaders on the folds that they were not tried on will take one lane, and one more that joins."""
+        """What the folds that leaders were not tried on will take one lane, and those of one more that joins them."""
         tried = [self.contest.completed(key) for key in self.contest.leaders(CONFIRMED)]
         left = [max(0, self.settings.folds - len(trials)) * trials[0].again_s for trials in tried]
         return sum(left) + max(0, self.settings.folds - 1) * usual_seconds(self.records)
