@@ -215,7 +215,8 @@ def _wait_until_served(serve: Serve, config: AppConfig, waiting: Waiting) -> Non
             _refuse_replaced(name, settings, present)
             if application and (application["status"] == "RUNNING" or waiting.enough(application)):
                 # Requests go to any replica: as many in a row as there are replicas must agree, twice over.
-                agreed = agreed + 1 if _serves(client, url, wanted) else 0
+                locked = bool(settings.get("token_sha256")) and application["status"] != "RUNNING"
+                agreed = agreed + 1 if _serves(client, url, wanted, locked=locked) else 0
                 if agreed >= 2 * max(1, running_replicas(application)):
                     return
             else:
@@ -245,10 +246,13 @@ def _was_decided(settings: Mapping[str, Any], present: AppConfig | None) -> bool
     return bool(candidate.get("trial") != trial)
 
 
-def _serves(client: httpx.Client, url: str, wanted: tuple[str, str]) -> bool:
+def _serves(client: httpx.Client, url: str, wanted: tuple[str, str], *, locked: bool) -> bool:
+    """Whether the versions that are wanted answer. locked: a token has to be asked for too, as Serve cannot tell."""
     try:
         answer = client.get(f"{url}/healthz", headers={"Connection": "close"})
         health = answer.json() if answer.status_code == 200 else {}
+        if locked and httpx.get(f"{url}/v1/model", trust_env=False, timeout=10).status_code != 401:
+            health = {}
     except (httpx.HTTPError, ValueError):
         health = {}
     if (health.get("version"), health.get("candidate", "")) == wanted:

@@ -162,14 +162,14 @@ class Waiting:
         self._ready_s = self._room_s = 0.0
 
     def enough(self, application: Mapping[str, Any]) -> bool:
-        """Whether as many replicas are there as are kept, or were there, of which any others have no node yet.
+        """Whether as many replicas are there as are kept, or were there, and all others have no node yet.
 
         Of a change for which none has to be started: those may not find room for as long as others need theirs, and
-        take what was changed once they start.
+        take what was changed once they start. Where none lacks a node Serve itself tells when all have taken it.
         """
-        replicas = _replicas(application)
-        running = running_replicas(application)
-        return not self._anew and running >= self._least and running + without_node(application) == len(replicas)
+        running, lacking = running_replicas(application), without_node(application)
+        all_else_is_there = running >= self._least and running + lacking == len(_replicas(application))
+        return not self._anew and lacking > 0 and all_else_is_there
 
     def goes_on(self, application: Mapping[str, Any] | None) -> bool:
         """Whether there is time left. application: as Serve tells it now.

@@ -53,7 +53,7 @@ def test_one_look_in_vain_does_not_mean_that_it_was_taken_down_however_long_the_
     running = {"raytl": {"deployed_app_config": wanted, "status": "RUNNING", "message": "", "deployments": {}}}
     listed = [running, {}, running, running, {}, {}]
 
-    def serves(*_: Any) -> bool:
+    def serves(*_: Any, **__: Any) -> bool:
         nonlocal now
         now += 10.0
         return len(listed) == 3

@@ -73,7 +73,7 @@ def serve(request, first, monkeypatch) -> Iterator[OneReplica]:
         monkeypatch.setattr(endpoint, "session", lambda start: nullcontext(session))
         monkeypatch.setattr(endpoint.Serve, "running", lambda: one)
         for module in (changing, endpoint):
-            monkeypatch.setattr(module, "snapshot", lambda bundle, version: bundle)
+            monkeypatch.setattr(module, "snapshot", lambda bundle, *_: bundle)
         for name in ("start_judge", "stop_judge"):  # actors of a cluster
             monkeypatch.setattr(changing, name, lambda *_: None)
         monkeypatch.setattr(changing, "figures_of", lambda trial: None)
