@@ -11,9 +11,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 import ray
+from listening import listening
 from ray.exceptions import RaySystemError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from raytl.core.errors import UserError
 from raytl.serving import applying, changing, endpoint, room, snapshots, tokens, undeploy
@@ -45,6 +51,23 @@ def application(name: str, version: str, num_cpus: float = 1, route: str = "/") 
     told = {"bundle": "b", "version": version, "model": "m", "since": version}
     deployment = {"name": "Classifier", "ray_actor_options": {"num_cpus": num_cpus}, "user_config": told}
     return {"name": name, "route_prefix": route, "deployments": [deployment]}
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_token_that_is_not_asked_for_yet_is_not_served(status):
+    """Replicas without a node keep Serve from telling that the others have taken it."""
+
+    async def health(request: Request) -> JSONResponse:
+        return JSONResponse({"version": "v1"})
+
+    async def model(request: Request) -> Response:
+        return Response(status_code=status)
+
+    app = Starlette(routes=[Route("/healthz", health), Route("/v1/model", model)])
+    with listening(app) as (host, port), httpx.Client(trust_env=False) as client:
+        url, wanted = f"http://{host}:{port}", ("v1", "")
+        assert applying._serves(client, url, wanted, locked=False)
+        assert applying._serves(client, url, wanted, locked=True) is (status == 401)
 
 
 def test_one_look_in_vain_does_not_mean_that_it_was_taken_down_however_long_the_answer_before_took(monkeypatch):

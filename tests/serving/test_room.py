@@ -217,6 +217,7 @@ def test_a_head_that_does_not_tell_its_nodes_for_a_moment_is_asked_again(
     [
         (config(), 1, config(version="v2"), ["RUNNING", "waiting"], True),
         (config(), 1, config(version="v2"), ["UPDATING", "waiting"], False),
+        (config(), 1, config(version="v2"), ["RUNNING"], False),  # whether it has taken the change Serve tells
         (config(), 1, config(version="v2"), ["RUNNING", "STARTING"], False),
         (config(), 1, config(version="v2"), ["waiting"], False),
         (config(), 0, config(version="v2"), ["waiting"], False),
