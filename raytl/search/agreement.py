@@ -62,9 +62,12 @@ class Agreement:
             return None
         if images is None or len(images) < LEAST_SEEN:
             return None
-        seen = images.subset(spread(np.arange(len(images)), PROBE_SAMPLE))
-        if not has_a_moment(plan, strategy.source_model, 2 * len(seen)):
+        # Of a large network at the end of a short budget fewer images are asked: some tell a contradiction too.
+        counts = (min(most, len(images)) for most in (PROBE_SAMPLE, PROBE_SAMPLE // 4))
+        count = next((count for count in counts if has_a_moment(plan, strategy.source_model, 2 * count)), 0)
+        if not count:
             return None
+        seen = images.subset(spread(np.arange(len(images)), count))
         try:
             models = [load_checkpoint(Path(done[which]))[1] for which in (key, head)]
             said, other = (probabilities_of(model, [model.head], workspace, seen)[0] for model in models)
@@ -74,8 +77,13 @@ class Agreement:
         return cls(value, len(seen), max(1.0, confidence_temperature(said, value)), head)
 
     def settles(self, plan: SearchPlan, key: str) -> Choice | None:
-        """The head in the place of a network that it does not confirm; None where it does, or any label speaks."""
+        """The head in the place of a network that it does not confirm; None where it does, or any label speaks.
+
+        A head that says the same of nearly all images contradicts nobody who tells them apart.
+        """
         if self.value >= BELIEVED or plan.contest.said.each(key) is not None:
+            return None
+        if plan.contest.collapses_beside(self.head, key):
             return None
         return Choice(self.head, (self.head, key), math.nan, "agreement")
 

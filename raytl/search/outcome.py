@@ -82,8 +82,9 @@ def conclude(
     if choice is None:
         raise UserError(_all_failed(plan))
     agreement = None if interrupted else Agreement.of(plan, workspace, choice.key)
-    if agreement is not None and test is None:  # else its controls, which the test compares, are trained
-        choice, agreement = (head, None) if (head := agreement.settles(plan, choice.key)) else (choice, agreement)
+    # With a test the network's controls are trained to be compared on it.
+    head = agreement.settles(plan, choice.key) if agreement is not None and test is None else None
+    choice = head or choice
     best = best_so_far(plan, metric, choice.key)
     tried = {record.strategy_key for record in plan.records}  # not all of them, where the search was interrupted
     others = [
@@ -92,7 +93,7 @@ def conclude(
         if strategy.key in tried or strategy.key in plan.refits.done
     ]
     controls = [ControlResult(c.name, c.part, c.strategy.to_dict(), c.strategy.key) for c in plan.controls]
-    outcome = SearchOutcome(plan.records, best, others, _why(plan, choice, data, metric), seconds)
+    outcome = SearchOutcome(plan.records, best, others, _why(plan, choice, data, metric, agreement), seconds)
     outcome.interrupted, outcome.metric, outcome.survey = interrupted, metric.name, plan.survey
     outcome.positive, outcome.given_up = metric.positive_name, dict(plan.given_up)
     outcome.controls = controls
@@ -103,7 +104,7 @@ def conclude(
     if data.unlabelled is not None and len(data.unlabelled) >= LEAST_SEEN:
         outcome.answers = _answers(plan, best.strategy_key, data.classes)
     _calibrate(plan, outcome, data.classes, metric, at)
-    if agreement is not None:
+    if agreement is not None and head is None:
         outcome.agreement = {"value": agreement.value, "images": agreement.images}
         best.temperature = agreement.temperature
     refit = plan.refits.done.get(best.strategy_key)
@@ -332,7 +333,9 @@ def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -
         return None
 
 
-def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -> str:
+def _why(
+    plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric, agreement: Agreement | None = None
+) -> str:
     """One sentence on what the choice rests on; it names every kind of evidence that was used, and no other."""
     records = plan.contest.completed(choice.key)
     tried = len({record.strategy_key for record in plan.records if record.kind != "control"})
@@ -357,19 +360,20 @@ def _why(plan: SearchPlan, choice: Choice, data: TrainingData, metric: Metric) -
     if not evidence:
         return f"of the kind that usually does best, with nothing to score by, of {_counted(tried)}"
     labels = "" if data.target is not None else "; no target label was used"
-    grounds = _by_score(plan, choice, ", ".join(evidence))
+    grounds = _by_score(plan, choice, ", ".join(evidence), agreement)
     return f"{grounds} of {_counted(tried)}{labels}"
 
 
-def _by_score(plan: SearchPlan, choice: Choice, evidence: str) -> str:
+def _by_score(plan: SearchPlan, choice: Choice, evidence: str, agreement: Agreement | None) -> str:
     """What a choice without target labels rests on. evidence: what the scores are made of."""
     means = {key: float(np.mean(list(scores.values()))) for key, scores in plan.contest.scores().items()}
     said = f"({means[choice.key]:.3f}: {evidence})"
     if choice.grounds not in ("usual", "agreement"):
         return f"highest score {said}"
     best = choice.tied[-1]
-    if choice.grounds == "agreement":
-        return f"a score {said}: the network with the highest ({means[best]:.3f}) agrees with it too seldom,"
+    if choice.grounds == "agreement" and agreement is not None:
+        same = f"says the same for {100 * agreement.value:.0f} % of the unlabelled images"
+        return f"a score {said}: the network with the highest ({means[best]:.3f}) {same}, too few to be believed,"
     if best == choice.key:  # a head made of class names, which was compared with the others on the source domain alone
         return f"a score {said}, and as right on the source domain as what has learned it,"
     if f"{means[best]:.3f}" == f"{means[choice.key]:.3f}":

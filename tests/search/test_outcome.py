@@ -1074,15 +1074,25 @@ class TestAgreement:
     """A network that no label has judged is no surer than a head on frozen features agrees with it."""
 
     def ended(
-        self, folder: Path, *, head: float, data_: TrainingData | None = None, sealed: SealedTest | None = None
+        self,
+        folder: Path,
+        *,
+        head: float,
+        data_: TrainingData | None = None,
+        sealed: SealedTest | None = None,
+        answers_: tuple[float, ...] = (),
+        image_s: float = 0.0,
     ) -> SearchOutcome:
         """A search in which a network has the highest score.
 
-        head: the share of right answers of the best head, as of the network 0.9.
+        head: the share of right answers of the best head, as of the network 0.9. answers_: the shares of the unlabelled
+        images that the head names each class of, as the network names all alike. image_s: that an image takes through
+        a network, in a search whose time is over.
         """
         held = data(None, 10) if data_ is None else data_
         space = workspace(folder / "space", held)
-        plan = make_plan(folder, space, probed=True)
+        now = [0.0]
+        plan = make_plan(folder, space, probed=True, budget_s=1000.0 if image_s else None, clock=lambda: now[0])
         while isinstance(job := plan.next_job(), LaneJob):
             convex = Strategy.from_dict(job.strategy).convex
             if job.kind == JobKind.REFIT:
@@ -1091,7 +1101,9 @@ class TestAgreement:
                 score = 0.1 if convex else by_loss(job)
                 for epoch in range(EPOCHS):
                     plan.on_epoch(job.number, {"score": score, "seconds": 1.0, "epoch": epoch + 1.0})
-            plan.on_end(job.number, JobResult())
+            shares = (answers_ if convex else (0.3, 0.3, 0.4)) if answers_ else ()
+            plan.on_end(job.number, JobResult(answers=shares, forward_s=(image_s,) if convex and image_s else ()))
+        now[0] = 1000.0 if image_s else 0.0
         seen: list[SearchOutcome] = []
         conclude(plan, held, sealed, space, 60.0, interrupted=False, keep=lambda out, _: seen.append(out) or "")
         return seen[0]
@@ -1101,7 +1113,11 @@ class TestAgreement:
         outcome = self.ended(tmp_path, head=0.1)
         assert outcome.best.strategy_key == PROBE.key and outcome.agreement is None
         assert outcome.best.temperature == 1.0
-        assert "the network with the highest (0.900) agrees with it too seldom" in outcome.why
+        assert "the network with the highest (0.900) says the same for 0 % of the unlabelled images" in outcome.why
+
+    def test_a_head_that_tells_nothing_apart_takes_nobodys_place(self, tmp_path: Path) -> None:
+        outcome = self.ended(tmp_path, head=0.1, answers_=(1.0, 0.0, 0.0))
+        assert not Strategy.from_dict(outcome.best.strategy).convex and outcome.agreement is not None
 
     def test_one_whose_controls_are_there_to_be_tested_stays_and_is_not_sure(self, tmp_path: Path) -> None:
         outcome = self.ended(tmp_path, head=0.1, sealed=sealed_test())
@@ -1117,6 +1133,10 @@ class TestAgreement:
         assert not Strategy.from_dict(outcome.best.strategy).convex
         assert outcome.agreement is not None and outcome.agreement["value"] == 1.0
         assert outcome.best.temperature == 1.0
+
+    def test_where_time_is_over_a_slow_network_is_asked_of_fewer_images(self, tmp_path: Path) -> None:
+        outcome = self.ended(tmp_path, head=0.9, data_=data(None, 20), image_s=0.02)
+        assert outcome.agreement == {"value": 1.0, "images": 32}
 
     def test_few_images_tell_nothing(self, tmp_path: Path) -> None:
         outcome = self.ended(tmp_path, head=0.1, data_=data(None, 6))

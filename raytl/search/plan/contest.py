@@ -274,9 +274,9 @@ class Contest:
     def yields(self, key: str, other: str) -> bool:
         """Whether a strategy that was tried yields to another, of a kind that does better on task after task."""
         one, rival = (Strategy.from_dict(self.strategy_of(which)) for which in (key, other))
-        return yields_to(one, rival, apart=self.apart) and not self._collapses_beside(other, key)
+        return yields_to(one, rival, apart=self.apart) and not self.collapses_beside(other, key)
 
-    def _collapses_beside(self, key: str, other: str) -> bool:
+    def collapses_beside(self, key: str, other: str) -> bool:
         """Whether a strategy says the same of nearly all unlabelled images, where another does not.
 
         Whatever its kind does on other tasks, it does not on this one.
@@ -322,7 +322,7 @@ class Contest:
                 key
                 for key in keys
                 if self._yields_by_score(strategies[found], strategies[key], near=means[best] - means[key] <= UNSURE)
-                and not self._collapses_beside(key, found)
+                and not self.collapses_beside(key, found)
             ]
             if not usual:
                 break
