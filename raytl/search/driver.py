@@ -30,7 +30,8 @@ from raytl.search.lanes.resources import lane_resources
 from raytl.search.lanes.scheduling import LaneWatch, PlanScheduler, Silent, trial_directory
 from raytl.search.lanes.sizing import Lanes, counted
 from raytl.search.lanes.tuning import PlanSearcher
-from raytl.search.outcome import KeepModel, conclude, kept_features, so_far
+from raytl.search.means_of_judging import kept_features
+from raytl.search.outcome import KeepModel, conclude, so_far
 from raytl.search.plan.schedule import TIME, SearchPlan
 from raytl.search.planning import (
     SearchSettings,

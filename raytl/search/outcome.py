@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,24 +16,19 @@ from raytl.evaluation.intervals import average_repeats, metric_interval
 from raytl.evaluation.metrics import Metric
 from raytl.judging.choice import BALANCED_LOG_LOSS, UNSURE, Choice
 from raytl.judging.estimates import corrected_estimate, with_all_labels
-from raytl.judging.health import FEW, Yardstick
-from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.operating import Goal, operating_point
 from raytl.search.against_controls import hold_against_controls
 from raytl.search.agreement import Agreement
-from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, add_on_unlabelled, can_be_judged, has_a_moment
+from raytl.search.means_of_judging import add_means_of_judging
+from raytl.search.on_unlabelled import LEAST_SEEN, can_be_judged
 from raytl.search.plan.schedule import SearchPlan
-from raytl.search.plan.time_budget import LEAST_ROOM_S, unlimited_yardstick_seconds
 from raytl.search.records import Candidate, ControlResult, SearchOutcome, TrialStatus
 from raytl.search.test_split import open_test
 from raytl.sources.checkpoint import load_checkpoint
-from raytl.tasks import LabelledImages, SealedTest, TrainingData
-from raytl.training.kept_features import gather_features, images_to_pass, lacking
-from raytl.training.material import ELSEWHERE
+from raytl.tasks import SealedTest, TrainingData
 from raytl.training.pretrain import is_hurried, kept_checkpoint, parse_pretrain
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
-from raytl.training.yardstick import NoYardstickError, gather_yardstick, labelled_target
 
 _GROUNDS = {
     "alone": "the only one that was tried",
@@ -50,12 +42,8 @@ _GROUNDS = {
     "overtook": "ahead of what was tried on more folds, or not behind it and of a kind that usually does better,",
     "highest score": "highest score",
 }
-_ANEW = "once more without a part of the labelled images"
-"""What tells how often a model is right: on these."""
 KeepModel = Callable[[SearchOutcome, Path], str]
 """Keeps a model with what is known of it, and says what it is worth."""
-SOLVED_AT_LEAST = 4
-"""Times that a head is solved for: twice to see how long it takes, and for two folds."""
 
 
 def conclude(
@@ -114,7 +102,7 @@ def conclude(
         outcome.no_yardstick = "the search was interrupted"
         outcome.why_not_on_unlabelled = outcome.no_yardstick if can_be_judged(workspace) else ""
     elif refit is not None and keep is not None:
-        _judge(plan, workspace, outcome, Path(refit), seconds)
+        add_means_of_judging(plan, workspace, outcome, Path(refit), seconds)
     if refit is not None and keep is not None:
         keep(outcome, Path(refit))
     if test is not None and refit is not None:
@@ -220,117 +208,6 @@ def _calibrate(
         groups, positive = labels.groups_of(known), at.place(classes, labels.labels)
         outcome.operating_point = operating_point(tempered, labels.labels[known], classes, at, positive, groups, metric)
     outcome.calibration = {"before": before, "after": after}
-
-
-def _judge(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, refit: Path, seconds: float) -> None:
-    """Add what the model is judged by, and extended with, as far as there is time and it can be had.
-
-    refit: the winner's checkpoint. seconds: that the search took.
-    """
-    room = room_for_judging(plan)
-    features_s = _features_seconds(plan, workspace, outcome) if room else 0.0
-    keeps = features_s < room / 2
-    try:
-        left = room - features_s if keeps else room
-        outcome.yardstick = _yardstick(plan, workspace, outcome, seconds, left)
-    except NoYardstickError as error:
-        outcome.no_yardstick = str(error)
-    out_of_fold = plan.contest.said.out_of_fold(outcome.best.strategy_key)
-    has_time = partial(has_a_moment, plan, outcome.best.strategy["source_model"])
-    add_on_unlabelled(workspace, outcome, refit, out_of_fold, has_time)
-    if keeps:
-        outcome.features = kept_features(workspace, outcome.best.strategy, refit)
-
-
-def _yardstick(
-    plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, seconds: float, room: float
-) -> Yardstick:
-    """What the endpoint will be judged by. seconds: that the search took; room: that there are for it.
-
-    Heads on frozen features are solved for anew, if that takes a moment. What was trained is trained once more without
-    a fold, if that took a small part of the search, and if this process has what the lanes had.
-    Raises NoYardstickError where it would take longer than it is worth, or cannot be had.
-    """
-    best = outcome.best
-    strategy = Strategy.from_dict(best.strategy)
-    budget_s = plan.settings.time_budget_s
-    target = labelled_target(workspace)
-    if not room:
-        raise NoYardstickError(
-            f"of the {budget_s:.0f} s that the time budget left the search, too few remained to train the model {_ANEW}"
-        )
-    allowed = unlimited_yardstick_seconds(seconds, convex=strategy.convex) if budget_s is None else room
-    records = plan.contest.completed(best.strategy_key)
-    took = min((r.again_s if strategy.convex else r.seconds for r in records), default=None)
-    if not strategy.convex and (took is None or workspace.elsewhere):
-        raise NoYardstickError(f"the model was not trained {_ANEW}: {ELSEWHERE}")
-    needed = (took or 0.0) * (SOLVED_AT_LEAST if strategy.convex else 1)
-    if strategy.convex:
-        needed += _anew_seconds(plan, workspace, strategy, target)
-    if needed > allowed:
-        raise NoYardstickError(f"to train the model {_ANEW} takes {needed:.0f} s, and {allowed:.0f} s were allowed")
-    point, classes = outcome.operating_point, workspace.data.classes
-
-    def decide(rows: np.ndarray) -> np.ndarray:
-        return np.asarray(rows.argmax(axis=1)) if point is None else point.decide(rows, classes)
-
-    # Heads, and few images, may take twice the time that they are given.
-    paced = allowed / 2 if budget_s is not None and (strategy.convex or len(target) < FEW) else allowed
-    at_most = math.inf if budget_s is None else allowed
-    try:
-        return gather_yardstick(
-            workspace, strategy, best.temperature, decide, paced, at_most=at_most, training_s=took
-        )  # fmt: skip
-    except NOT_HAD as error:  # no reason to lose the model: its bundle says so
-        raise NoYardstickError(f"the model could not be trained {_ANEW}: {error}") from error
-
-
-def _anew_seconds(plan: SearchPlan, workspace: Workspace, strategy: Strategy, target: LabelledImages) -> float:
-    """What a head's images take through its network here, where a lane on another machine has had them pass it.
-
-    Raises NoYardstickError where this machine cannot have its source model.
-    """
-    try:
-        images = lacking(workspace, strategy, target, strategy.cached_views)
-    except NOT_HAD as error:
-        raise NoYardstickError(f"the model could not be trained {_ANEW}: {error}") from error
-    return plan.image_seconds(images, strategy.source_model)
-
-
-def room_for_judging(plan: SearchPlan) -> float:
-    """Seconds for what the model is judged by: what is left of those kept for it, or half of all unused. 0: too few.
-
-    Without a time budget there is no end to them.
-    """
-    budget_s = plan.settings.time_budget_s
-    if budget_s is None:
-        return math.inf
-    spare_s = plan.spare_seconds()
-    # What came before may have taken longer than was expected, and so may what comes after, which has the other half.
-    room_s = max(min(plan.settings.yardstick_s, spare_s), spare_s / 2)
-    return room_s if room_s >= LEAST_ROOM_S else 0.0
-
-
-def _features_seconds(plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome) -> float:
-    """What the images whose features are kept take through the winner's network; infinite where it cannot be had."""
-    strategy = Strategy.from_dict(outcome.best.strategy)
-    if not strategy.convex and workspace.elsewhere:  # none are kept then
-        return 0.0
-    try:
-        return plan.image_seconds(images_to_pass(workspace, strategy), strategy.source_model)
-    except NOT_HAD:
-        return math.inf
-
-
-def kept_features(workspace: Workspace, strategy: dict[str, Any], refit: Path) -> KeptFeatures | None:
-    """What the model in ``refit`` makes of the images that it was trained on; None where that cannot be had cheaply."""
-    read = Strategy.from_dict(strategy)
-    if not read.convex and workspace.elsewhere:
-        return None
-    try:
-        return gather_features(workspace, read, load_checkpoint(refit)[1])
-    except NOT_HAD:  # no reason to lose the model: it cannot be extended then
-        return None
 
 
 def _why(

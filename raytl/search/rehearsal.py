@@ -18,7 +18,7 @@ import numpy as np
 from raytl.judging.health import FEW
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.work import do_job
-from raytl.search.outcome import SOLVED_AT_LEAST, room_for_judging
+from raytl.search.means_of_judging import SOLVED_AT_LEAST, room_for_judging
 from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import Curve, VirtualClock, simulate

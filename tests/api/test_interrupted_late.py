@@ -53,7 +53,7 @@ def searched(task: raytl.Task, folder: Path, **settings: str) -> raytl.Run:
     return raytl.search(task, space, trials=1, lanes=1, name="late", storage=runs, **settings)
 
 
-@pytest.mark.parametrize("moment", ["_judge", "open_test"])
+@pytest.mark.parametrize("moment", ["add_means_of_judging", "open_test"])
 def test_what_was_found_is_kept(moment: str, task: raytl.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("raytl.search.outcome"), moment, interrupted)
     run = searched(task, tmp_path)

@@ -29,16 +29,15 @@ from raytl.search.against_controls import hold_against_controls
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.here import with_more
 from raytl.search.lanes.work import do_job, keep_files
-from raytl.search.on_unlabelled import NotJudgedError, judged_on_unlabelled
+from raytl.search.means_of_judging import kept_features
+from raytl.search.on_unlabelled import LEAST_SEEN, NotJudgedError, judged_on_unlabelled
 from raytl.search.outcome import (
-    LEAST_SEEN,
     _adopt,
     _calibrate,
     _why,
     best_so_far,
     candidate,
     conclude,
-    kept_features,
 )
 from raytl.search.plan.halving import SuccessiveHalving
 from raytl.search.plan.said import Labels
