@@ -17,7 +17,7 @@ import numpy as np
 
 from raytl.evaluation.calibration import confidence_temperature
 from raytl.judging.choice import Choice
-from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, has_a_moment
+from raytl.search.on_unlabelled import LEAST_SEEN, NOT_HAD, as_there_is_time
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.test_split import probabilities_of
 from raytl.sources.checkpoint import load_checkpoint
@@ -63,8 +63,7 @@ class Agreement:
         if images is None or len(images) < LEAST_SEEN:
             return None
         # Of a large network at the end of a short budget fewer images are asked: some tell a contradiction too.
-        counts = (min(most, len(images)) for most in (PROBE_SAMPLE, PROBE_SAMPLE // 4))
-        count = next((count for count in counts if has_a_moment(plan, strategy.source_model, 2 * count)), 0)
+        count = as_there_is_time(plan, strategy.source_model, min(PROBE_SAMPLE, len(images)), networks=2)
         if not count:
             return None
         seen = images.subset(spread(np.arange(len(images)), count))

@@ -11,7 +11,7 @@ import numpy as np
 
 from raytl.judging.health import FEW, Yardstick
 from raytl.judging.kept_features import KeptFeatures
-from raytl.search.on_unlabelled import NOT_HAD, add_on_unlabelled, has_a_moment
+from raytl.search.on_unlabelled import NOT_HAD, add_on_unlabelled, as_there_is_time, images_to_ask
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.time_budget import LEAST_ROOM_S, unlimited_yardstick_seconds
 from raytl.search.records import SearchOutcome
@@ -27,6 +27,8 @@ _ANEW = "once more without a part of the labelled images"
 """What tells how often a model is right: on these."""
 SOLVED_AT_LEAST = 4
 """Times that a head is solved for: twice to see how long it takes, and for two folds."""
+ASKING_SHARE = 1 / 3
+"""Of the time for judging, what asking about unlabelled images may be left; of a large network these are fewer then."""
 
 
 def add_means_of_judging(
@@ -36,17 +38,19 @@ def add_means_of_judging(
 
     refit: the winner's checkpoint. seconds: that the search took.
     """
+    source_model = outcome.best.strategy["source_model"]
     room = room_for_judging(plan)
     features_s = _features_seconds(plan, workspace, outcome) if room else 0.0
     keeps = features_s < room / 2
     try:
-        left = room - features_s if keeps else room
+        # Nobody sees what a yardstick says before it is asked: of unlabelled images now, as far as there are such.
+        asking_s = min(plan.image_seconds(images_to_ask(workspace), source_model), ASKING_SHARE * room)
+        left = room - asking_s - (features_s if keeps else 0.0)
         outcome.yardstick = _yardstick(plan, workspace, outcome, seconds, left)
     except NoYardstickError as error:
         outcome.no_yardstick = str(error)
     out_of_fold = plan.contest.said.out_of_fold(outcome.best.strategy_key)
-    has_time = partial(has_a_moment, plan, outcome.best.strategy["source_model"])
-    add_on_unlabelled(workspace, outcome, refit, out_of_fold, has_time)
+    add_on_unlabelled(workspace, outcome, refit, out_of_fold, partial(as_there_is_time, plan, source_model))
     if keeps:
         outcome.features = kept_features(workspace, outcome.best.strategy, refit)
 

@@ -38,9 +38,17 @@ class NotJudgedError(Exception):
     """Why nothing is said of the winner on the unlabelled images, without a dot at the end."""
 
 
-def has_a_moment(plan: SearchPlan, source_model: str, images: int) -> bool:
-    """Whether there is time for so many images to be decoded and pass a network."""
-    return plan.image_seconds(images, source_model) < max(MOMENT_S, plan.spare_seconds() / 2)
+def as_there_is_time(plan: SearchPlan, source_model: str, images: int, beside: int = 0, *, networks: int = 1) -> int:
+    """How many of so many unlabelled images there is time for: all, half of them, a quarter, …; 0 of too few.
+
+    For them and so many others ``beside`` them to be decoded and pass the source model's network, or as many networks
+    that take as long.
+    """
+    while images >= LEAST_SEEN:
+        if plan.image_seconds(networks * images + beside, source_model) < max(MOMENT_S, plan.spare_seconds() / 2):
+            return images
+        images //= 2
+    return 0
 
 
 def can_be_judged(workspace: Workspace) -> bool:
@@ -55,16 +63,22 @@ def is_worth_time(workspace: Workspace) -> bool:
     return enough and can_be_judged(workspace) and bool(workspace.folds)
 
 
+def images_to_ask(workspace: Workspace) -> int:
+    """How many unlabelled images are asked about where there is time; 0 where it is not worth any."""
+    unlabelled = workspace.data.unlabelled
+    return min(len(unlabelled), MOST_SEEN) if unlabelled is not None and is_worth_time(workspace) else 0
+
+
 def add_on_unlabelled(
     workspace: Workspace,
     outcome: SearchOutcome,
     refit: Path,
     out_of_fold: np.ndarray | None,
-    has_time: Callable[[int], bool],
+    in_time: Callable[[int, int], int],
 ) -> None:
     """Add to an outcome what :func:`judged_on_unlabelled` says, or why that does not tell how often it is right."""
     try:
-        outcome.on_unlabelled = judged_on_unlabelled(workspace, outcome, refit, out_of_fold, has_time)
+        outcome.on_unlabelled = judged_on_unlabelled(workspace, outcome, refit, out_of_fold, in_time)
         if outcome.on_unlabelled is not None and outcome.on_unlabelled["accuracy"] is None:
             outcome.why_not_on_unlabelled = outcome.no_yardstick
     except NotJudgedError as error:
@@ -78,14 +92,15 @@ def judged_on_unlabelled(
     outcome: SearchOutcome,
     refit: Path,
     out_of_fold: np.ndarray | None,
-    has_time: Callable[[int], bool] = lambda images: True,
+    in_time: Callable[[int, int], int] = lambda images, beside: images,
 ) -> dict[str, Any] | None:
     """What is said of the winner on some of the unlabelled images, as :meth:`Health.to_json` has it.
 
     By its yardstick; without one, whether they are of another kind than the labelled ones, and nothing of ``accuracy``.
     None where there are none, and where no target image has a label. refit: the winner's checkpoint. out_of_fold:
     (n, k), what it says of target images that it was not trained on, NaN of the others; None where it was asked of
-    none. has_time: whether so many images may be decoded and pass the network.
+    none. in_time: of so many unlabelled images, with so many others beside them, how many may be decoded and pass the
+    network.
     Raises NotJudgedError of few images, of a model that was asked of none that it did not learn, and without time;
     UserError, OSError where an image cannot be read any more.
     """
@@ -96,12 +111,14 @@ def judged_on_unlabelled(
         raise NotJudgedError(f"there {'is' if len(images) == 1 else 'are'} {len(images)}, and {LEAST_SEEN} are needed")
     if out_of_fold is None:
         raise NotJudgedError("no labelled image was held out, to tell by what its answers are worth")
-    seen = images.subset(spread(np.arange(len(images)), MOST_SEEN if yardstick else PROBE_SAMPLE))
     _, model = load_checkpoint(refit)
     asked = spread(np.flatnonzero(np.isfinite(out_of_fold).all(axis=1)), MOST)
     decoded = workspace.has_pixels(target, model.preprocessing)
-    if not has_time(len(seen) + (0 if decoded or yardstick is not None else len(asked))):
+    most = min(len(images), MOST_SEEN if yardstick else PROBE_SAMPLE)
+    count = in_time(most, 0 if decoded or yardstick is not None else len(asked))
+    if not count:
         raise NotJudgedError("there was no time left to ask it of them")
+    seen = images.subset(spread(np.arange(len(images)), count))
     said = probabilities_of(model, [model.head], workspace, seen)[0]
     said = apply_temperature(said, outcome.best.temperature)
     point, classes = outcome.operating_point, workspace.data.classes

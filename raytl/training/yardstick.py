@@ -28,7 +28,10 @@ from raytl.training.workspace import Workspace
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 LEAST_CHANGED, MOST_CHANGED, MOST_VERSIONS = 520, 3000, 15
-"""Changed images that are asked about: in all however long they take, and however fast they are; of each image."""
+"""Changed images that are asked about: in all if they take no longer than is allowed at most, and however fast they
+are; of each image."""
+FEWEST_CHANGED = 104
+"""In all however long they take: some of each kind. What is learned from so few is held for little, as it should be."""
 FOLDS, IMAGES_OF_A_FOLD = 20, 4
 """By which models are judged where there is time: with a fifth of few labels left out they are worse than the model
 that is served."""
@@ -81,13 +84,13 @@ def gather_yardstick(
     asked: list[_Asked] = []
     for done, number in enumerate(numbers):
         begun = time.monotonic()
-        left = (seconds - (begun - started)) / (len(numbers) - done)
         before = asked[0] if asked else None
-        asked.append(_ask(workspace, strategy, number, temperature, decide, begun + left, before))
-        # Another one would take too long; of few images all are worth twice the time.
+        # Of few images all are worth twice the time; and heads, which usually take a moment each, worth finishing.
         allowed = seconds if sum(len(fold.plain["labels"]) for fold in asked) >= FEW else 2 * seconds
-        most = 2 * allowed if strategy.convex else allowed  # usually a moment each, and worth finishing
-        if 2 * time.monotonic() - begun - started > min(most, at_most):
+        most = min(2 * allowed if strategy.convex else allowed, at_most)
+        until, latest = (begun + (s - (begun - started)) / (len(numbers) - done) for s in (seconds, most))
+        asked.append(_ask(workspace, strategy, number, temperature, decide, (until, latest), before))
+        if 2 * time.monotonic() - begun - started > most:  # another one would take too long
             break
     plain = {name: np.concatenate([fold.plain[name] for fold in asked]) for name in asked[0].plain}
     judged = len(plain["labels"])
@@ -142,10 +145,10 @@ def _ask(
     fold: int,
     temperature: float,
     decide: Decide,
-    until: float,
+    until: tuple[float, float],
     before: _Asked | None,
 ) -> _Asked:
-    """until: when to be done, about, of the monotonic clock. before: another fold, whose images are the same."""
+    """until: when to be done, about and at the latest (monotonic clock). before: another fold, of the same images."""
     target = workspace.data.target
     assert target is not None
     train, validation = workspace.folds[fold]
@@ -186,7 +189,9 @@ def _ask(
     changes = [(name, strength) for name in CHANGES for strength in STRENGTHS]
     folds = workspace.folds_once
     wanted = min(MOST_CHANGED // folds, MOST_VERSIONS * len(validation))
-    affordable = min(wanted, max(LEAST_CHANGED // folds, int((until - time.monotonic()) / each)))
+    usual, possible = (int((moment - time.monotonic()) / each) for moment in until)
+    least = max(FEWEST_CHANGED // folds, min(LEAST_CHANGED // folds, possible))
+    affordable = min(wanted, max(least, usual))
     most = affordable // len(changes) + (rng.permutation(len(changes)) < affordable % len(changes))
     # Of each change there are a few images, and asking about one takes nearly as long as about a batch.
     waiting: list[tuple[np.ndarray, ...]] = []

@@ -30,7 +30,7 @@ from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.here import with_more
 from raytl.search.lanes.work import do_job, keep_files
 from raytl.search.means_of_judging import kept_features
-from raytl.search.on_unlabelled import LEAST_SEEN, NotJudgedError, judged_on_unlabelled
+from raytl.search.on_unlabelled import LEAST_SEEN, NotJudgedError, as_there_is_time, judged_on_unlabelled
 from raytl.search.outcome import (
     _adopt,
     _calibrate,
@@ -965,7 +965,7 @@ class TestYardstick:
         )
         first = self.kept(plan, space, 300.0)
         assert first.best.strategy_key == PROBE.key
-        assert first.no_yardstick.endswith("takes 96 s, and 50 s were allowed") and first.features is None
+        assert first.no_yardstick.endswith("takes 96 s, and 33 s were allowed") and first.features is None
         run_trial(space, TrialJob(PROBE, 0, final=True), lambda report: None)  # with the network that was made there
         again = self.kept(plan, space, 300.0)
         assert again.yardstick is not None and again.features is not None
@@ -1045,7 +1045,11 @@ class TestOnUnlabelled:
         refit, known = Path(plan.refits.done[outcome.best.strategy_key]), np.full((48, 3), 1 / 3)
 
         def told(answer: bool) -> dict[str, Any] | None:
-            return judged_on_unlabelled(space, outcome, refit, known, lambda count: bool(asked.append(count)) or answer)
+            def in_time(images: int, beside: int) -> int:
+                asked.append(images + beside)
+                return images if answer else 0
+
+            return judged_on_unlabelled(space, outcome, refit, known, in_time)
 
         with pytest.raises(NotJudgedError, match="no time"):
             told(False)
@@ -1054,6 +1058,20 @@ class TestOnUnlabelled:
         assert first is not None and told(True) == first
         many = len(space.data.unlabelled)
         assert asked == [many + 48, many + 48, many]
+        few = judged_on_unlabelled(space, outcome, refit, known, lambda images, beside: LEAST_SEEN)
+        assert few is not None and first["images"] == many > few["images"] == LEAST_SEEN
+
+    def test_where_all_take_too_long_a_part_of_them_is_asked(
+        self, plan: SearchPlan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(plan, "image_seconds", lambda images, source_model: 0.1 * images)
+        monkeypatch.setattr(plan, "spare_seconds", lambda: 16.0)  # half of which is 80 images
+
+        def in_time(images: int, beside: int = 0, networks: int = 1) -> int:
+            return as_there_is_time(plan, "plain:pixels", images, beside, networks=networks)
+
+        assert [in_time(79), in_time(256), in_time(256, 17), in_time(256, networks=2)] == [79, 64, 32, 32]
+        assert in_time(256, 80) == in_time(LEAST_SEEN - 1) == 0
 
     def test_an_image_that_was_moved_during_the_search_does_not_lose_the_model(
         self, space: Workspace, tmp_path: Path
@@ -1135,7 +1153,7 @@ class TestAgreement:
 
     def test_where_time_is_over_a_slow_network_is_asked_of_fewer_images(self, tmp_path: Path) -> None:
         outcome = self.ended(tmp_path, head=0.9, data_=data(None, 20), image_s=0.02)
-        assert outcome.agreement == {"value": 1.0, "images": 32}
+        assert outcome.agreement == {"value": 1.0, "images": 30}  # half of them
 
     def test_few_images_tell_nothing(self, tmp_path: Path) -> None:
         outcome = self.ended(tmp_path, head=0.1, data_=data(None, 6))

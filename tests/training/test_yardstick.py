@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+import torch
 from tiny import SIDE, data, shapes, workspace
 
 from raytl.bundles import Bundle, export_bundle
@@ -21,6 +23,7 @@ from raytl.evaluation.second_opinions import OPINIONS
 from raytl.judging.health import Yardstick, judge_health
 from raytl.sources.manifest import read_manifest
 from raytl.sources.model import SourceModel
+from raytl.training import yardstick as yardstick_module
 from raytl.training.loop import run_trial
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialJob
@@ -119,6 +122,24 @@ def test_where_no_more_time_may_be_taken_no_further_fold_is(tmp_path: Path) -> N
     with pytest.raises(NoYardstickError, match=r"^[45] labelled images could be left out"):
         space = workspace(tmp_path, data(30, None, domains=False))
         gather_yardstick(space, PROBE, 1.0, most_probable, 100.0, at_most=0.0)
+
+
+def test_where_images_take_long_fewer_changed_ones_are_asked_about_and_none_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a large network at the end of a minute: only passing it takes time here."""
+    logits, now = yardstick_module._logits, 0.0
+
+    def slow(model: SourceModel, images: np.ndarray, device: torch.device) -> torch.Tensor:
+        nonlocal now
+        now += 0.02 * len(images)
+        return logits(model, images, device)
+
+    monkeypatch.setattr(yardstick_module, "_logits", slow)
+    monkeypatch.setattr(yardstick_module, "time", SimpleNamespace(monotonic=lambda: now))
+    space = workspace(tmp_path, data(30, None, domains=False))
+    yardstick = gather_yardstick(space, PROBE, 1.0, most_probable, 2.5, at_most=5.0)
+    assert len(yardstick.labels) == 90 and now <= 5.5  # all 520 changed ones would take over 10
 
 
 def test_where_one_site_alone_can_be_left_out_its_images_are_judged(tmp_path: Path) -> None:
