@@ -123,7 +123,7 @@ def choose(
 
     What is left yields to a contestant of a kind that did better on other tasks, unless it is ahead of it in the metric
     by more than chance gives in one of twenty cases. Ten images say less than what is known of the kinds; a hundred
-    say more.
+    say more. So does that one to a third, of which what was left is not ahead either: small steps do not add up.
 
     Where this fails: where the better one leads by less than one standard error, and the worse one is more frozen (or
     liked by the unlabelled evidence). On few items that is a real difference: the choice gives up what lies within the
@@ -135,17 +135,18 @@ def choose(
     final, items = _final(contestants)
     found = _choose(final, items, labels, metric, groups, apart=apart)
     by_key = {one.key: one for one in final}
+    y, g = labels[items], None if groups is None else groups[items]
+    by_labels = by_key[found.key].probabilities[items]
     while items.any():
         usual = [by_key[key] for key in sorted(by_key[found.key].yields_to & by_key.keys())]
         if not usual:
             break
         better = _choose(usual, items, labels, metric, groups, apart=apart)
-        y, g = labels[items], None if groups is None else groups[items]
         mine, rival = by_key[found.key].probabilities[items], by_key[better.key].probabilities[items]
         if _worth(metric, rival, y) == -math.inf < _worth(metric, mine, y):
             break
         gap = paired_metric_interval(metric, mine, rival, y, g)
-        if gap.value > ONE_IN_TWENTY * gap.standard_error:
+        if not all(_ties(one, ONE_IN_TWENTY) for one in (gap, paired_metric_interval(metric, by_labels, rival, y, g))):
             break
         found = Choice(better.key, (better.key, found.key), gap.standard_error, "usual")
     return found

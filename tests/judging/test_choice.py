@@ -72,6 +72,17 @@ def test_a_few_images_do_not_outvote_what_is_known_of_kinds_and_many_do() -> Non
     assert (many.key, many.grounds) == ("lucky", "metric")
 
 
+def test_small_steps_to_kinds_that_usually_do_better_do_not_add_up_to_a_large_one() -> None:
+    y, rng = np.arange(80) % 2, np.random.default_rng(0)
+    first, second, third = (
+        contestant(key, rows(rng.permutation(80) < right, y)) for key, right in (("a", 60), ("b", 52), ("c", 44))
+    )
+    a_step = [replace(second, yields_to=frozenset({"c"})), third]
+    assert choose(a_step, y, ACCURACY).key == "c"
+    choice = choose([replace(first, yields_to=frozenset({"b"})), *a_step], y, ACCURACY)
+    assert (choice.key, choice.tied) == ("b", ("b", "a"))
+
+
 def test_where_classes_count_alike_the_largest_does_not_decide_among_those_that_tie() -> None:
     """One holds to how frequent the classes are, and misses the rare one more often; of 308 images it is surer."""
     y = np.r_[np.zeros(300, int), np.ones(8, int)]
