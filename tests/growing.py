@@ -102,7 +102,7 @@ def growing(tmp_path: Path, *, head_cpus: int, more: int) -> Iterator[Growing]:
         for process in reversed(started):
             os.killpg(process.pid, signal.SIGTERM)
             try:
-                process.wait(20)
+                process.wait(5)  # it waits longer for the nodes
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
         shutil.rmtree(temporary, ignore_errors=True)

@@ -141,6 +141,14 @@ class TestPage:
         assert any("accuracy 0.0 % by cross-validation on 2 images" in one.text for one in sentences(summary, 0))
         assert "by cross-validation on 2 images; 95 % interval" in _cards(summary)
 
+    def test_how_often_it_is_right_where_it_will_be_used_stands_beside_the_figure(self, run):
+        right = {"value": 0.712, "low": 0.604, "high": 0.82}
+        cards = _cards(run.summary() | {"on_unlabelled": {"images": 210, "accuracy": right}})
+        assert '<dt>On the images without labels</dt><dd class="figure">71 %</dd>' in cards
+        assert "right answers, by an estimate; 90 % interval 60 to 82" in cards
+        for unknown in (None, {"images": 210, "accuracy": None}):
+            assert "On the images without labels" not in _cards(run.summary() | {"on_unlabelled": unknown})
+
     def test_a_metric_keeps_its_capitals(self, run):
         summary = run.summary() | {"metric": "auroc"}
         summary["best"] = summary["best"] | {"test_metric": None}

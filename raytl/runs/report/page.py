@@ -131,6 +131,11 @@ def _cards(summary: dict[str, Any]) -> str:
             under = f"{under}; {summary['test_undefined']}"
         title = metric.title[0].upper() + metric.title[1:]  # ROC stays in capitals
         cards.append(_card(title, wording.value(validation["value"], share=metric.share), under))
+    right = (summary.get("on_unlabelled") or {}).get("accuracy")
+    if right is not None:  # where it will be used, which is what somebody who reads no further wants to know
+        value, low, high = (f"{100 * right[name]:.0f}" for name in ("value", "low", "high"))
+        under = f"right answers, by an estimate; 90 % interval {low} to {high}"
+        cards.append(_card("On the images without labels", f"{value} %", under))
     for title, key in [("Gain from transfer", "transfer_gain"), ("Gain from adaptation", "adaptation_gain")]:
         gain = interval(summary[key])
         if gain is not None:
