@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,8 @@ class Growing:
 
     def nodes(self) -> int:
         """How many there are, 0 before that is known."""
-        lines = self.watched.read_text().splitlines()
-        return int(lines[-1]) if lines and lines[-1].isdigit() else 0
+        numbers = [line for line in self.watched.read_text().splitlines() if line.isdigit()]
+        return int(numbers[-1]) if numbers else 0
 
 
 @contextmanager
@@ -100,11 +100,13 @@ def growing(tmp_path: Path, *, head_cpus: int, more: int) -> Iterator[Growing]:
         yield found
     finally:
         for process in reversed(started):
-            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(5)  # it waits longer for the nodes
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         shutil.rmtree(temporary, ignore_errors=True)
 
 

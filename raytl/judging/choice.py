@@ -145,8 +145,8 @@ def choose(
         mine, rival = by_key[found.key].probabilities[items], by_key[better.key].probabilities[items]
         if _worth(metric, rival, y) == -math.inf < _worth(metric, mine, y):
             break
-        gap = paired_metric_interval(metric, mine, rival, y, g)
-        if not all(_ties(one, ONE_IN_TWENTY) for one in (gap, paired_metric_interval(metric, by_labels, rival, y, g))):
+        gap, whole = (paired_metric_interval(metric, ahead, rival, y, g) for ahead in (mine, by_labels))
+        if any(one.value > ONE_IN_TWENTY * one.standard_error for one in (gap, whole)):
             break
         found = Choice(better.key, (better.key, found.key), gap.standard_error, "usual")
     return found

@@ -52,12 +52,38 @@ def one_answer(summary: dict[str, Any]) -> list[Sentence]:
     ]
 
 
+@dataclass(frozen=True)
+class Right:
+    """How often the winner is right on the images without labels, whole percent, with its 90 % interval.
+
+    beside: how often the commonest class would be, as an end of a sentence, where that is nearly always; else "".
+    """
+
+    value: str
+    low: str
+    high: str
+    beside: str
+
+
+def right_on_unlabelled(summary: dict[str, Any]) -> Right | None:
+    """None where that is not known."""
+    right = (summary.get("on_unlabelled") or {}).get("accuracy")
+    if right is None:
+        return None
+    value, low, high = (f"{100 * right[name]:.0f}" for name in ("value", "low", "high"))
+    return Right(value, low, high, _one_for_all(summary))
+
+
+def are_of_another_kind(summary: dict[str, Any]) -> bool:
+    """Whether the images without labels are, for all that is known."""
+    drift = (summary.get("on_unlabelled") or {}).get("drift")
+    # Where there was no time for the test of the winner, there is what was seen before anything was trained.
+    return bool((summary.get("survey") or {}).get("apart") if drift is None else drift["alarm"])
+
+
 def on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
     """What is known of the winner on the images without labels: its figure is of images like the labelled ones."""
-    told, survey = summary.get("on_unlabelled") or {}, summary.get("survey") or {}
-    right, drift = told.get("accuracy"), told.get("drift")
-    # Where there was no time for the test of the winner, there is what was seen before anything was trained.
-    moved = survey.get("apart") if drift is None else drift["alarm"]
+    survey, right, moved = summary.get("survey") or {}, right_on_unlabelled(summary), are_of_another_kind(summary)
     begin = "The images without labels are of another kind than the labelled ones"
     end = "what labelled images tell of it holds for images like these alone."
     if right is None:
@@ -65,9 +91,10 @@ def on_unlabelled(summary: dict[str, Any]) -> list[Sentence]:
         found = [Sentence("bad", f"{begin}: expect less on them; {end}")] if moved else unclear(survey)
         unknown = f"How often its answers are right on the images without labels is not known: {why}."
         return [*found, *([Sentence("open", unknown)] if why else [])]
-    value, low, high = (f"{100 * right[name]:.0f}" for name in ("value", "low", "high"))
-    figure = f"about {value} % of its answers are right (90 % interval {low} to {high}), by an estimate without labels"
-    figure = f"{figure}{_one_for_all(summary)}"
+    figure = (
+        f"about {right.value} % of its answers are right (90 % interval {right.low} to {right.high}), by an estimate"
+    )
+    figure = f"{figure} without labels{right.beside}"
     if moved:
         return [Sentence("bad", f"{begin}: on them {figure}; {end}")]
     return [Sentence("plain", f"On the images without labels {figure}."), *unclear(survey)]

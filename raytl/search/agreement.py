@@ -63,7 +63,8 @@ class Agreement:
         if images is None or len(images) < LEAST_SEEN:
             return None
         # Of a large network at the end of a short budget fewer images are asked: some tell a contradiction too.
-        count = as_there_is_time(plan, strategy.source_model, min(PROBE_SAMPLE, len(images)), networks=2)
+        most, left_s = min(PROBE_SAMPLE, len(images)), plan.spare_seconds() / 2
+        count = as_there_is_time(plan, strategy.source_model, left_s, most, networks=2)
         if not count:
             return None
         seen = images.subset(spread(np.arange(len(images)), count))

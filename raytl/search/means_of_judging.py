@@ -28,7 +28,7 @@ _ANEW = "once more without a part of the labelled images"
 SOLVED_AT_LEAST = 4
 """Times that a head is solved for: twice to see how long it takes, and for two folds."""
 ASKING_SHARE = 1 / 3
-"""Of the time for judging, what asking about unlabelled images may be left; of a large network these are fewer then."""
+"""Of the time for judging, what is left for asking about unlabelled images; of a large network these are fewer then."""
 
 
 def add_means_of_judging(
@@ -39,26 +39,30 @@ def add_means_of_judging(
     refit: the winner's checkpoint. seconds: that the search took.
     """
     source_model = outcome.best.strategy["source_model"]
-    room = room_for_judging(plan)
+    room, spare_s = room_for_judging(plan), plan.spare_seconds()
     features_s = _features_seconds(plan, workspace, outcome) if room else 0.0
     keeps = features_s < room / 2
+    room -= features_s if keeps else 0.0
     try:
         # Nobody sees what a yardstick says before it is asked: of unlabelled images now, as far as there are such.
         asking_s = min(plan.image_seconds(images_to_ask(workspace), source_model), ASKING_SHARE * room)
-        left = room - asking_s - (features_s if keeps else 0.0)
-        outcome.yardstick = _yardstick(plan, workspace, outcome, seconds, left)
+        outcome.yardstick = _yardstick(plan, workspace, outcome, seconds, room, asking_s)
     except NoYardstickError as error:
         outcome.no_yardstick = str(error)
+    left_s = room - (spare_s - plan.spare_seconds() if math.isfinite(room) else 0.0)
     out_of_fold = plan.contest.said.out_of_fold(outcome.best.strategy_key)
-    add_on_unlabelled(workspace, outcome, refit, out_of_fold, partial(as_there_is_time, plan, source_model))
+    in_time = partial(as_there_is_time, plan, source_model, left_s)
+    add_on_unlabelled(workspace, outcome, refit, out_of_fold, in_time)
     if keeps:
         outcome.features = kept_features(workspace, outcome.best.strategy, refit)
 
 
 def _yardstick(
-    plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, seconds: float, room: float
+    plan: SearchPlan, workspace: Workspace, outcome: SearchOutcome, seconds: float, room: float, asking_s: float
 ) -> Yardstick:
     """What the endpoint will be judged by. seconds: that the search took; room: that there are for it.
+
+    asking_s: of these, what is better left for asking it at once.
 
     Heads on frozen features are solved for anew, if that takes a moment. What was trained is trained once more without
     a fold, if that took a small part of the search, and if this process has what the lanes had.
@@ -87,6 +91,8 @@ def _yardstick(
     def decide(rows: np.ndarray) -> np.ndarray:
         return np.asarray(rows.argmax(axis=1)) if point is None else point.decide(rows, classes)
 
+    if budget_s is not None:
+        allowed = max(needed, allowed - asking_s)
     # Heads, and few images, may take twice the time that they are given.
     paced = allowed / 2 if budget_s is not None and (strategy.convex or len(target) < FEW) else allowed
     at_most = math.inf if budget_s is None else allowed

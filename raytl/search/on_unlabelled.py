@@ -38,16 +38,18 @@ class NotJudgedError(Exception):
     """Why nothing is said of the winner on the unlabelled images, without a dot at the end."""
 
 
-def as_there_is_time(plan: SearchPlan, source_model: str, images: int, beside: int = 0, *, networks: int = 1) -> int:
-    """How many of so many unlabelled images there is time for: all, half of them, a quarter, …; 0 of too few.
+def as_there_is_time(
+    plan: SearchPlan, source_model: str, seconds: float, images: int, beside: int = 0, *, networks: int = 1
+) -> int:
+    """How many of so many unlabelled images there is time for: all, half of them, a quarter, …, 0 of too few.
 
-    For them and so many others ``beside`` them to be decoded and pass the source model's network, or as many networks
-    that take as long.
+    seconds: for them and so many others ``beside`` them to be decoded and pass the source model's network, or as many
+    networks that take as long. A moment is always allowed.
     """
     while images >= LEAST_SEEN:
-        if plan.image_seconds(networks * images + beside, source_model) < max(MOMENT_S, plan.spare_seconds() / 2):
+        if plan.image_seconds(networks * images + beside, source_model) < max(MOMENT_S, seconds):
             return images
-        images //= 2
+        images = max(images // 2, LEAST_SEEN) if images > LEAST_SEEN else 0
     return 0
 
 

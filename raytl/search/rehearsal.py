@@ -19,6 +19,7 @@ from raytl.judging.health import FEW
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.work import do_job
 from raytl.search.means_of_judging import SOLVED_AT_LEAST, room_for_judging
+from raytl.search.on_unlabelled import MOMENT_S, images_to_ask
 from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import Curve, VirtualClock, simulate
@@ -155,15 +156,16 @@ class Rehearsal:
         strategy = Strategy.from_dict(plan.contest.strategy_of(winner))
         convex, training_s = strategy.convex, self._seconds(strategy)
         unlimited = plan.settings.time_budget_s is None
+        asked_s = self._known.durations.of_images(images_to_ask(self._workspace), [strategy.source_model])
         allowed = unlimited_yardstick_seconds(search_s, convex=convex) if unlimited else room_for_judging(plan)
         if training_s * (SOLVED_AT_LEAST if convex else 1) > allowed:
-            return 0.0
+            return asked_s if unlimited else min(asked_s, max(MOMENT_S, allowed))
         more = min(FOLDS, len(target) // IMAGES_OF_A_FOLD, int(allowed / 2 / max(training_s, 1e-3)))
         # Of few images all folds are worth twice the time, where no budget says otherwise.
         most_s = 2 * allowed if unlimited and len(target) < FEW else allowed
         all_s = min(most_s, max(more, self._workspace.folds_once) * training_s)
         asking_s = self._known.durations.of_images(MOST_CHANGED, [strategy.source_model])
-        return all_s + min(asking_s, max(0.0, allowed - all_s))
+        return all_s + min(asking_s, max(0.0, allowed - all_s)) + (asked_s if unlimited else 0.0)
 
     def curve(self, job: LaneJob) -> Curve:
         """What a job comes to: what it came to, or as well as it can be told."""

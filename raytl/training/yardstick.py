@@ -88,8 +88,9 @@ def gather_yardstick(
         # Of few images all are worth twice the time; and heads, which usually take a moment each, worth finishing.
         allowed = seconds if sum(len(fold.plain["labels"]) for fold in asked) >= FEW else 2 * seconds
         most = min(2 * allowed if strategy.convex else allowed, at_most)
-        until, latest = (begun + (s - (begun - started)) / (len(numbers) - done) for s in (seconds, most))
-        asked.append(_ask(workspace, strategy, number, temperature, decide, (until, latest), before))
+        about, latest = (begun + (s - (begun - started)) / (len(numbers) - done) for s in (seconds, most))
+        until = _Until(about, latest, started + most)
+        asked.append(_ask(workspace, strategy, number, temperature, decide, until, before))
         if 2 * time.monotonic() - begun - started > most:  # another one would take too long
             break
     plain = {name: np.concatenate([fold.plain[name] for fold in asked]) for name in asked[0].plain}
@@ -125,6 +126,15 @@ def _with_more_folds(workspace: Workspace, strategy: Strategy, seconds: float, t
     return workspace.with_folds(affordable) if affordable > count else workspace
 
 
+@dataclass(frozen=True)
+class _Until:
+    """When a fold is to be done, about and at the latest, and when all of them are; of the monotonic clock."""
+
+    about: float
+    latest: float
+    end: float
+
+
 @dataclass
 class _Asked:
     """Of one fold.
@@ -145,13 +155,14 @@ def _ask(
     fold: int,
     temperature: float,
     decide: Decide,
-    until: tuple[float, float],
+    until: _Until,
     before: _Asked | None,
 ) -> _Asked:
-    """until: when to be done, about and at the latest (monotonic clock). before: another fold, of the same images."""
+    """until: when to be done. before: another fold, whose images are the same."""
     target = workspace.data.target
     assert target is not None
     train, validation = workspace.folds[fold]
+    entered = time.monotonic()
     model = run_trial(workspace, TrialJob(strategy, fold, final=True), lambda report: None).model
     pixels = workspace.pixels(target, model.preprocessing).numpy()
     known = spread(train, MOST_ASKED)
@@ -176,6 +187,7 @@ def _ask(
         if not asked.plain:
             asked.plain = {"probabilities": p, "chosen": chosen, "labels": truth, "opinions": seen}
 
+    training_s = time.monotonic() - entered
     begun = time.monotonic()
     rng = np.random.default_rng(derive_seed(workspace.settings.seed, "yardstick", fold))
     parts = [validation[first : first + BATCH] for first in range(0, len(validation), BATCH)]
@@ -189,7 +201,10 @@ def _ask(
     changes = [(name, strength) for name in CHANGES for strength in STRENGTHS]
     folds = workspace.folds_once
     wanted = min(MOST_CHANGED // folds, MOST_VERSIONS * len(validation))
-    usual, possible = (int((moment - time.monotonic()) / each) for moment in until)
+    now = time.monotonic()
+    # Where there is no time for another training, what is left of it is this one's.
+    latest = until.end if now + training_s > until.end else until.latest
+    usual, possible = (int((moment - now) / each) for moment in (until.about, latest))
     least = max(FEWEST_CHANGED // folds, min(LEAST_CHANGED // folds, possible))
     affordable = min(wanted, max(least, usual))
     most = affordable // len(changes) + (rng.permutation(len(changes)) < affordable % len(changes))

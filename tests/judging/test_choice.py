@@ -318,5 +318,8 @@ class TestWhereTheMetricIsUndefined:
 
     def test_for_all_of_them_log_loss_decides(self) -> None:
         poor = contestant("poor", np.tile([0.1, 0.9], (24, 1)), frozen=1.0)
-        choice = choose([poor, contestant("common", self.SAYS_ONE_THING)], self.Y, MATTHEWS)
+        common = contestant("common", self.SAYS_ONE_THING)
+        choice = choose([poor, common], self.Y, MATTHEWS)
         assert (choice.key, choice.grounds) == ("common", "log-loss")
+        choice = choose([poor, replace(common, yields_to=frozenset({"poor"}))], self.Y, MATTHEWS)
+        assert (choice.key, choice.grounds) == ("poor", "usual")

@@ -145,7 +145,9 @@ class TestPage:
         right = {"value": 0.712, "low": 0.604, "high": 0.82}
         cards = _cards(run.summary() | {"on_unlabelled": {"images": 210, "accuracy": right}})
         assert '<dt>On the images without labels</dt><dd class="figure">71 %</dd>' in cards
-        assert "right answers, by an estimate; 90 % interval 60 to 82" in cards
+        assert "right answers, by an estimate; 90 % interval 60 to 82<" in cards and 'class="card "' in cards
+        moved = {"images": 210, "accuracy": right, "drift": {"alarm": True, "p": 0.001}}
+        assert '<div class="card bad"><dt>On the images' in _cards(run.summary() | {"on_unlabelled": moved})
         for unknown in (None, {"images": 210, "accuracy": None}):
             assert "On the images without labels" not in _cards(run.summary() | {"on_unlabelled": unknown})
 

@@ -965,7 +965,7 @@ class TestYardstick:
         )
         first = self.kept(plan, space, 300.0)
         assert first.best.strategy_key == PROBE.key
-        assert first.no_yardstick.endswith("takes 96 s, and 33 s were allowed") and first.features is None
+        assert first.no_yardstick.endswith("takes 96 s, and 50 s were allowed") and first.features is None
         run_trial(space, TrialJob(PROBE, 0, final=True), lambda report: None)  # with the network that was made there
         again = self.kept(plan, space, 300.0)
         assert again.yardstick is not None and again.features is not None
@@ -1065,13 +1065,16 @@ class TestOnUnlabelled:
         self, plan: SearchPlan, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(plan, "image_seconds", lambda images, source_model: 0.1 * images)
-        monkeypatch.setattr(plan, "spare_seconds", lambda: 16.0)  # half of which is 80 images
 
-        def in_time(images: int, beside: int = 0, networks: int = 1) -> int:
-            return as_there_is_time(plan, "plain:pixels", images, beside, networks=networks)
+        def in_time(images: int, beside: int = 0, networks: int = 1, seconds: float = 8.0) -> int:
+            return as_there_is_time(plan, "plain:pixels", seconds, images, beside, networks=networks)
 
         assert [in_time(79), in_time(256), in_time(256, 17), in_time(256, networks=2)] == [79, 64, 32, 32]
-        assert in_time(256, 80) == in_time(LEAST_SEEN - 1) == 0
+        assert in_time(256, 50) == in_time(LEAST_SEEN + 1, 59) == LEAST_SEEN
+        assert in_time(256, 60) == in_time(LEAST_SEEN - 1) == 0
+        assert [in_time(LEAST_SEEN, seconds=s) for s in (0.0, 2.1)] == [0, LEAST_SEEN]
+        monkeypatch.setattr(plan, "image_seconds", lambda images, source_model: 0.09 * images)
+        assert in_time(256, seconds=0.0) == LEAST_SEEN  # a moment is always allowed
 
     def test_an_image_that_was_moved_during_the_search_does_not_lose_the_model(
         self, space: Workspace, tmp_path: Path

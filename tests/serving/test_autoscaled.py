@@ -42,13 +42,17 @@ def test_a_node_that_a_replica_asks_for_is_waited_for_until_somebody_interrupts_
         command = [sys.executable, "-m", "raytl", "deploy", str(bundles["second"]), "--port", port]
         interrupted = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=told, stderr=told)
     waits = "'raytl' waits for a node with 1 free CPU, for 15 min at most: the cluster has no CPUs, and an autoscaler"
-    wait_for(lambda: waits in words(log.read_text()) or interrupted.poll() is not None)
-    interrupted.send_signal(signal.SIGINT)
-    assert interrupted.wait(PATIENCE_S) == 130, log.read_text()
+    try:
+        wait_for(lambda: waits in words(log.read_text()) or interrupted.poll() is not None)
+        interrupted.send_signal(signal.SIGINT)
+        assert interrupted.wait(PATIENCE_S) == 130, log.read_text()
+    finally:
+        interrupted.kill()
+        interrupted.wait()
 
     deployed = raytl("deploy", bundles["first"], "--port", port, "--json")
     assert deployed.returncode == 0, deployed.stderr
-    assert cluster.nodes() == 2
+    wait_for(lambda: cluster.nodes() == 2)
     url = json.loads(deployed.stdout)["url"]
     answer = httpx.post(f"{url}/v1/predict", content=png(0), trust_env=False, timeout=60)
     assert answer.json()["model"] == "first", answer.text

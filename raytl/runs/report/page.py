@@ -23,6 +23,7 @@ from raytl.runs.report.examples import ReportExamples, gallery
 from raytl.runs.report.importance import METHOD, importance
 from raytl.runs.run import Run, interval
 from raytl.runs.sentences import sentences
+from raytl.runs.unlabelled import are_of_another_kind, right_on_unlabelled
 from raytl.search.plan.stopping import expected_gain
 
 _LINES = """the lines are 95 % intervals. A line that crosses zero means that these images cannot tell the two apart;
@@ -131,11 +132,11 @@ def _cards(summary: dict[str, Any]) -> str:
             under = f"{under}; {summary['test_undefined']}"
         title = metric.title[0].upper() + metric.title[1:]  # ROC stays in capitals
         cards.append(_card(title, wording.value(validation["value"], share=metric.share), under))
-    right = (summary.get("on_unlabelled") or {}).get("accuracy")
+    right = right_on_unlabelled(summary)
     if right is not None:  # where it will be used, which is what somebody who reads no further wants to know
-        value, low, high = (f"{100 * right[name]:.0f}" for name in ("value", "low", "high"))
-        under = f"right answers, by an estimate; 90 % interval {low} to {high}"
-        cards.append(_card("On the images without labels", f"{value} %", under))
+        under = f"right answers, by an estimate; 90 % interval {right.low} to {right.high}{right.beside}"
+        kind = "bad" if are_of_another_kind(summary) else ""
+        cards.append(_card("On the images without labels", f"{right.value} %", under, kind))
     for title, key in [("Gain from transfer", "transfer_gain"), ("Gain from adaptation", "adaptation_gain")]:
         gain = interval(summary[key])
         if gain is not None:
