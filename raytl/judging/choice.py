@@ -104,8 +104,12 @@ def choose(
 
     The final is held among the contestants with the most validated items, on exactly these items (where different
     items are as many, those that most contestants have): who was tried on fewer was left behind by the race, or not
-    confirmed. The metric decides; where it is undefined for some of them, they are the worst, and where for all, log
-    loss decides. Those that trail the best by no more than one standard error of the paired
+    confirmed. First goes who yields to a contestant of a kind that did better on other tasks, unless that one is behind
+    it, or behind the best of all, in the metric by more than chance gives in one of twenty cases: ten images say less
+    than what is known of the kinds, a hundred say more.
+
+    Of those that are left the metric decides; where it is undefined for some of them, they are the worst, and where for
+    all, log loss decides. Those that trail the best by no more than one standard error of the paired
     difference over items or groups (Breiman et al., 1984) are tied with it. Among the tied, in this order:
 
     1. log loss, after each contestant's own best temperature, sets aside those worse than the best in it by more than
@@ -121,10 +125,6 @@ def choose(
     3. the most frozen; of equally frozen ones the least log loss, however little less; then the cheapest, then the
        first by name.
 
-    What is left yields to a contestant of a kind that did better on other tasks, unless it is ahead of it in the metric
-    by more than chance gives in one of twenty cases. Ten images say less than what is known of the kinds; a hundred
-    say more. So does that one to a third, of which what was left is not ahead either: small steps do not add up.
-
     Where this fails: where the better one leads by less than one standard error, and the worse one is more frozen (or
     liked by the unlabelled evidence). On few items that is a real difference: the choice gives up what lies within the
     paired standard error, no more than that on average, against always taking the highest. It also fails where
@@ -133,23 +133,51 @@ def choose(
     evidence.
     """
     final, items = _final(contestants)
-    found = _choose(final, items, labels, metric, groups, apart=apart)
-    by_key = {one.key: one for one in final}
+    best, left = _usual(final, items, labels, metric, groups)
+    found = _choose(left, items, labels, metric, groups, apart=apart)
+    if best is None or any(one is best for one in left):
+        return found
+    chosen = next(one for one in left if one.key == found.key)
+    rows = best.probabilities[items], chosen.probabilities[items]
+    gap = paired_metric_interval(metric, *rows, labels[items], None if groups is None else groups[items])
+    return Choice(found.key, (found.key, best.key), gap.standard_error, "usual")
+
+
+def _usual(
+    final: Sequence[Contestant],
+    items: np.ndarray,
+    labels: np.ndarray,
+    metric: Metric,
+    groups: np.ndarray | None,
+) -> tuple[Contestant | None, Sequence[Contestant]]:
+    """The best in the metric, None where nothing tells; and who of the final yields to no other.
+
+    If the best is not among these, they are the ones that it is not ahead of by more than chance. What is behind it
+    takes nobody's place, so that yielding step by step leads no further down than yielding once.
+    """
+    if not items.any():
+        return None, final
     y, g = labels[items], None if groups is None else groups[items]
-    by_labels = by_key[found.key].probabilities[items]
-    while items.any():
-        usual = [by_key[key] for key in sorted(by_key[found.key].yields_to & by_key.keys())]
-        if not usual:
-            break
-        better = _choose(usual, items, labels, metric, groups, apart=apart)
-        mine, rival = by_key[found.key].probabilities[items], by_key[better.key].probabilities[items]
-        if _worth(metric, rival, y) == -math.inf < _worth(metric, mine, y):
-            break
-        gap, whole = (paired_metric_interval(metric, ahead, rival, y, g) for ahead in (mine, by_labels))
-        if any(one.value > ONE_IN_TWENTY * one.standard_error for one in (gap, whole)):
-            break
-        found = Choice(better.key, (better.key, found.key), gap.standard_error, "usual")
-    return found
+    rows = {one.key: one.probabilities[items] for one in final}
+    ranked = _ranked(final, rows, y, metric) or _ranked(final, rows, y, metrics.get("log-loss"))
+    worth = {one.key: _worth(metric, rows[one.key], y) for one in final}
+
+    def behind(one: Contestant, other: Contestant) -> bool:
+        if worth[one.key] == -math.inf:
+            return worth[other.key] > -math.inf
+        gap = paired_metric_interval(metric, rows[other.key], rows[one.key], y, g)
+        return bool(gap.value > ONE_IN_TWENTY * gap.standard_error)
+
+    best = ranked[0]
+    near = [one for one in final if one is best or not behind(one, best)]
+    aside = {
+        one.key
+        for one in final
+        if any(other.key in one.yields_to and not behind(other, one) for other in near if other is not one)
+    }
+    if best.key not in aside:
+        return best, [one for one in final if one.key not in aside]
+    return best, [one for one in near if one.key not in aside] or near
 
 
 def _choose(

@@ -83,6 +83,20 @@ def test_small_steps_to_kinds_that_usually_do_better_do_not_add_up_to_a_large_on
     assert (choice.key, choice.tied) == ("b", ("b", "a"))
 
 
+def test_who_yields_wins_no_tie_for_those_that_it_yields_to() -> None:
+    """A network that is sure of the unlabelled images won the tie, and its place went to what the best was ahead of."""
+    y, rng = np.arange(80) % 2, np.random.default_rng(0)
+    right = {"best": 60, "trained": 58, "usual": 44}
+    best, trained, usual = (contestant(key, rows(rng.permutation(80) < n, y), 0.5) for key, n in right.items())
+    trained = replace(trained, unlabelled=0.9, yields_to=frozenset({"usual"}))
+    assert choose([trained, usual], y, ACCURACY).key == "trained"  # ahead beyond chance
+    assert choose([best, trained, usual], y, ACCURACY).key == "trained"
+    near = replace(usual, probabilities=rows(rng.permutation(80) < 52, y))
+    assert choose([trained, near], y, ACCURACY).key == "usual"
+    choice = choose([best, trained, near], y, ACCURACY)
+    assert (choice.key, choice.grounds) == ("best", "metric")
+
+
 def test_where_classes_count_alike_the_largest_does_not_decide_among_those_that_tie() -> None:
     """One holds to how frequent the classes are, and misses the rare one more often; of 308 images it is surer."""
     y = np.r_[np.zeros(300, int), np.ones(8, int)]
