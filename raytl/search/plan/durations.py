@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from raytl.search.jobs import JobKind, JobResult, LaneJob
@@ -69,6 +69,9 @@ class Durations:
         """
         if strategy.convex:
             return self._convex(strategy)
+        further = [record.seconds for record in self._completed(strategy)[1:]]
+        if further and strategy.cut:
+            return max(further)
         uri, factors = strategy.source_model, self._factors()
         measured = bool(self._forward(uri))
         alike = [
@@ -110,10 +113,13 @@ class Durations:
 
     def _convex(self, strategy: Strategy) -> float:
         """On one fold more its features are there already, and only the head is solved for."""
-        tried = [r for r in self._records if r.strategy_key == strategy.key and r.status == TrialStatus.COMPLETED]
+        tried = self._completed(strategy)
         if len(tried) > 1:
             return max(record.seconds for record in tried[1:])
         return tried[0].again_s if tried else self._first(strategy)
+
+    def _completed(self, strategy: Strategy) -> list[TrialRecord]:
+        return [r for r in self._records if r.strategy_key == strategy.key and r.status == TrialStatus.COMPLETED]
 
     def _first(self, strategy: Strategy) -> float:
         """On images that other heads on the same features have not had pass the network, where there are such heads."""
@@ -140,7 +146,7 @@ class Durations:
     def _rates(self, plain: bool) -> list[float]:
         """Seconds that trainings took for a forward pass of whatever network, or of whatever plain features."""
         found = []
-        for record in self._records:
+        for record in self._telling():
             strategy = Strategy.from_dict(record.strategy)
             if strategy.convex or _is_plain(strategy.source_model) != plain:
                 continue
@@ -165,7 +171,7 @@ class Durations:
     def _factors(self) -> dict[str, list[float]]:
         """By source model, what its trainings took over their bare passes, as far as they got."""
         found: dict[str, list[float]] = {}
-        for record in self._records:
+        for record in self._telling():
             share, seconds = self._progress(record)
             if record.strategy_key not in self._strategies:  # asked for every proposal, of every trial
                 self._strategies[record.strategy_key] = Strategy.from_dict(record.strategy)
@@ -174,6 +180,19 @@ class Durations:
             if share >= LEAST_SHARE and seconds and bare:
                 found.setdefault(strategy.source_model, []).append(seconds / share / bare)
         return found
+
+    def _telling(self) -> Iterator[TrialRecord]:
+        """Trials that may tell what passes take.
+
+        On further folds a strategy finds what its frozen stages make of the images: those passes took it no time, and
+        a training that has all of them to do was begun as if it took half as long as it does.
+        """
+        before = set()
+        for record in self._records:
+            if record.strategy_key not in before or not record.strategy["cut"]:
+                yield record
+            if record.status == TrialStatus.COMPLETED:
+                before.add(record.strategy_key)
 
     def _progress(self, record: TrialRecord) -> tuple[float, float]:
         """How much of a training is over, and in how many seconds."""

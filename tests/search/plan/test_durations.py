@@ -164,6 +164,15 @@ class TestAfterTraining:
         assert known.of(Strategy(SMALL)) == pytest.approx(310.0)
         assert known.of(Strategy(SMALL, cut=5)) == pytest.approx(160.0)
 
+    def test_further_folds_find_what_frozen_stages_made_and_tell_only_of_their_own_strategy(self) -> None:
+        half, whole = Strategy(SMALL, cut=5), Strategy(SMALL)
+        alone = durations(record(half, 30.0))
+        more = durations(record(half, 30.0), record(half, 5.0), record(half, 6.0))
+        for known in (alone, more):
+            known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=(0.001,) * 10, step_s=0.03))
+        assert more.of(half) == 6.0 < alone.of(half) and more.of(whole) == alone.of(whole) > 30.0
+        assert more.of(Strategy(SMALL, cut=4)) == alone.of(Strategy(SMALL, cut=4))
+
     def test_a_training_that_was_stopped_tells_as_well_once_it_got_somewhere(self) -> None:
         known = durations(record(Strategy(SMALL), 62.0, epoch=2), record(Strategy(SMALL), 500.0, epoch=1))
         known.probed(probe(SMALL), JobResult(seconds=1.0, forward_s=(0.01,) * 10, step_s=0.3))
