@@ -13,7 +13,7 @@ from raytl.search.lanes.sizing import Lanes, plan_lanes, with_head_lanes
 from raytl.search.planning import SearchSettings, make_workspace_settings
 from raytl.search.propose.ranking import RankedSource, labelled_images
 from raytl.search.propose.ranking import rank_sources as rank
-from raytl.search.quote import PROBE_S, Quote
+from raytl.search.quote import Quote
 from raytl.search.quote import quote as make_quote
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import SearchSpace, load_space
@@ -60,12 +60,13 @@ def quote(
     gpus_per_trial: float = 0.0,
     time_budget_s: float | None = None,
     seed: int = 0,
-    probe_s: float = PROBE_S,
+    probe_s: float | None = None,
     begun: float | None = None,
 ) -> Quote:
     """What :func:`search` with these arguments would take on this machine, from about ``probe_s`` seconds of probing.
 
-    With a time budget: how much it would come to try. What the probe computes is kept for the search.
+    By default a minute, and with a time budget half of that at most; the question is then how much it would come to
+    try. What the probe computes is kept for the search.
     begun: a moment of ``time.monotonic()`` from before the data was read, which takes a search as long; this call by
     default. Raises UserError where data and space do not fit together.
     """

@@ -48,7 +48,8 @@ from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace
 
-PROBE_S = 60.0
+PROBE_S, PROBE_SHARE = 60.0, 0.5
+"""What is probed for, and of a time budget at most: who asks what half a minute brings does not wait for two."""
 PRETRAIN_STEPS = 30
 """Steps that pretraining is timed by, the first ones left out."""
 MOST_STRATEGIES = 8
@@ -133,16 +134,19 @@ def quote(
     lanes: Lanes,
     *,
     test_images: int,
-    probe_s: float = PROBE_S,
+    probe_s: float | None = None,
     spent_s: float = 0.0,
 ) -> Quote:
     """Probe for about ``probe_s`` seconds, and rehearse the search in virtual time (:mod:`raytl.search.rehearsal`).
 
+    By default a minute, and with a time budget half of that at most. One strategy is timed however little that is.
     spent_s: what starting and reading the data took, which a search has to do as well.
     Raises UserError where the data does not fit the space, or none of the strategies that are timed can be trained.
     None is timed where the search will train none, as nothing would tell which is better.
     """
     started = time.perf_counter()
+    if probe_s is None:
+        probe_s = min(PROBE_S, PROBE_SHARE * (settings.time_budget_s or math.inf))
     pretraining = _pretraining_seconds(workspace, bound)
     stand_in = sum(pretraining.values()) > probe_s / 3  # too long for now: the untrained network takes the same time
     pretraining_began = time.perf_counter()

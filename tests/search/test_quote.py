@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tiny import MODEL, PRETRAINED, SIDE, data, workspace
 
+from raytl.core.errors import UserError
 from raytl.search.lanes.cluster import Lanes
 from raytl.search.planning import SearchSettings
 from raytl.search.quote import Probed, Quote, quote
@@ -80,6 +81,23 @@ def test_accuracy_is_what_the_search_would_state_of_its_first_model(told: Quote,
     assert told.accuracy is not None
     assert 0 <= told.accuracy.low <= told.accuracy.value <= told.accuracy.high <= 1
     assert told.metric == held.settings.metric
+
+
+@pytest.mark.parametrize(("budget_s", "expected_s"), [(None, 60.0), (30.0, 15.0), (900.0, 60.0)])
+def test_who_asks_what_a_short_search_brings_does_not_wait_for_longer(
+    held: Workspace, bound: BoundSpace, budget_s: float | None, expected_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two minutes went into what half a minute would bring."""
+    asked: list[float] = []
+
+    def probed(workspace: Workspace, name: str, strategy: Strategy, at_most_s: float) -> Probed | None:
+        asked.append(at_most_s)
+        return None
+
+    monkeypatch.setattr(QUOTING, "_probe", probed)
+    with pytest.raises(UserError, match="none of the strategies"):
+        quote(held, bound, SearchSettings(time_budget_s=budget_s), Lanes(2, 1.0, 0.0), test_images=0)
+    assert expected_s / 12 <= max(asked) <= expected_s / 3
 
 
 def test_a_training_is_reckoned_from_its_looks() -> None:
