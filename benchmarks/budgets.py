@@ -1,6 +1,6 @@
 """Whether a search takes what `raytl quote` says of it, and keeps to the budget that it was given, as commands.
 
-    python benchmarks/budgets.py                # two hours and a half on two cores; --quick: under ten minutes
+    python benchmarks/budgets.py                # two hours and a half on two cores; --quick: twenty minutes
     python benchmarks/budgets.py --only 'solar.*' --budget 120
 
 Each line is a task and a budget: ``raytl quote`` and then ``raytl search`` with the same arguments, each in a process
