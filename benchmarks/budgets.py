@@ -231,7 +231,7 @@ def _seconds(value: float | None) -> str:
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="under ten minutes: three lines of half a minute")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="twenty minutes: three lines")] = False,
     only: Annotated[str, typer.Option(metavar="PATTERN", help="tasks whose name matches this regular expression")] = "",
     budget: Annotated[list[float] | None, typer.Option(help="seconds of a search; repeat for several")] = None,
     trials: Annotated[int, typer.Option(help="of the searches without a time budget; 0 for no such")] = TRIALS,
