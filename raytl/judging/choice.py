@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
@@ -135,12 +135,26 @@ def choose(
     final, items = _final(contestants)
     best, left = _usual(final, items, labels, metric, groups)
     found = _choose(left, items, labels, metric, groups, apart=apart)
-    if best is None or any(one is best for one in left):
+    if best is None:
         return found
+    kept = {one.key for one in left}
     chosen = next(one for one in left if one.key == found.key)
-    rows = best.probabilities[items], chosen.probabilities[items]
-    gap = paired_metric_interval(metric, *rows, labels[items], None if groups is None else groups[items])
-    return Choice(found.key, (found.key, best.key), gap.standard_error, "usual")
+
+    def gap_of(ahead: Contestant, other: Contestant) -> Comparison:
+        rows = ahead.probabilities[items], other.probabilities[items]
+        return paired_metric_interval(metric, *rows, labels[items], None if groups is None else groups[items])
+
+    if best.key not in kept:
+        return Choice(found.key, (found.key, best.key), gap_of(best, chosen).standard_error, "usual")
+    if found.grounds not in ("alone", "metric") or len(kept) == len(final):
+        return found
+    # It leads those that are left: whether it also leads who went before is another question.
+    gaps = {one.key: gap_of(chosen, one) for one in final if one.key not in kept}
+    nearest = min(gaps, key=lambda key: gaps[key].value)
+    standard_error = gaps[nearest].standard_error
+    if not _ties(gaps[nearest]):
+        return replace(found, standard_error=standard_error, grounds="metric") if found.grounds == "alone" else found
+    return Choice(found.key, (found.key, nearest), standard_error, "usual")
 
 
 def _usual(

@@ -94,7 +94,22 @@ def test_who_yields_wins_no_tie_for_those_that_it_yields_to() -> None:
     near = replace(usual, probabilities=rows(rng.permutation(80) < 52, y))
     assert choose([trained, near], y, ACCURACY).key == "usual"
     choice = choose([best, trained, near], y, ACCURACY)
-    assert (choice.key, choice.grounds) == ("best", "metric")
+    assert (choice.key, choice.tied, choice.grounds) == ("best", ("best", "trained"), "usual")
+
+
+@pytest.mark.parametrize(
+    ("right", "tied", "grounds"), [(56, ("usual", "less so"), "usual"), (30, ("usual",), "metric")]
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_who_leads_those_that_yield_to_it_is_not_said_to_be_the_only_one(
+    right: int, tied: tuple[str, ...], grounds: str, alone: bool
+) -> None:
+    y, rng = np.arange(80) % 2, np.random.default_rng(0)
+    usual, less = (contestant(key, rows(rng.permutation(80) < n, y)) for key, n in (("usual", 60), ("less so", right)))
+    others = [] if alone else [contestant("poor", rows(rng.permutation(80) < 20, y))]
+    choice = choose([usual, replace(less, yields_to=frozenset({"usual"})), *others], y, ACCURACY)
+    assert (choice.key, choice.tied, choice.grounds) == ("usual", tied, grounds)
+    assert 0 < choice.standard_error < 0.2
 
 
 def test_where_classes_count_alike_the_largest_does_not_decide_among_those_that_tie() -> None:
