@@ -54,7 +54,7 @@ def sentences(summary: dict[str, Any], test_images: int) -> list[Sentence]:
         return [Sentence("bad", "No trial was completed, so there is no model. The table of trials says why.")]
     found = [*_blind_would_do(summary), *one_answer(summary), *_less_would_do(summary)]
     found.append(Sentence("plain", _figure(summary, test_images)))
-    found += _learned_before(summary)
+    found += [*_learned_before(summary), *_unconfirmed(summary)]
     found += [*on_unlabelled(summary), *agreement(summary)]
     if summary.get("test_undefined"):
         found.append(Sentence("open", f"On the test images there is no figure: {summary['test_undefined']}."))
@@ -100,10 +100,27 @@ def cautions(summary: dict[str, Any]) -> list[Sentence]:
     found += [one for one in _less_would_do(summary) if one.tone == "bad"]
     found += [] if summary["best"].get("test_metric") else _learned_before(summary)
     moved = [one for one in on_unlabelled(summary) if one.tone == "bad"]
-    found += moved or unclear(summary.get("survey") or {})
+    found += [*(moved or unclear(summary.get("survey") or {})), *_unconfirmed(summary)]
     if not measured(summary) and not summary.get("test_undefined"):
         found.append(Sentence("open", _UNMEASURED))
     return found
+
+
+def _unconfirmed(summary: dict[str, Any]) -> list[Sentence]:
+    """Where the winner has learned from one of several source domains that contradict each other."""
+    names, strategy = (summary.get("survey") or {}).get("unconfirmed") or [], summary["best"]["strategy"]
+    provider, _, began = str(strategy.get("source_model")).partition(":")
+    believed = strategy.get("source_domain") or (began.partition("/")[0] if provider == "pretrain" else None)
+    if believed not in names:
+        return []
+    return [
+        Sentence(
+            "bad",
+            f"Which labels are right is not known: none of the source domains {', '.join(sorted(names))} confirms "
+            f"another's, and this model has learned those of {believed}. A labelled image of each class would tell, or "
+            "leave out what is not to be trusted.",
+        )
+    ]
 
 
 def _learned_before(summary: dict[str, Any]) -> list[Sentence]:

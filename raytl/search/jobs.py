@@ -91,7 +91,7 @@ class Survey:
     set_aside: why another may not, by its name. frequencies: of the classes among the target images, in the task's
     order; none given where they cannot be told. notes: sentences for the user. apart: whether the unlabelled images are
     of another kind than the target's labelled ones. unclear: the end of a sentence on why that cannot be told, empty
-    where it can.
+    where it can. unconfirmed: of the domains those of which none confirms another's labels, where nothing else does.
     """
 
     domains: tuple[str, ...] = ()
@@ -100,6 +100,7 @@ class Survey:
     notes: tuple[str, ...] = ()
     apart: bool = False
     unclear: str = ""
+    unconfirmed: tuple[str, ...] = ()
 
 
 @dataclass

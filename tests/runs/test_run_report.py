@@ -812,6 +812,26 @@ class TestVerdict:
             "is not known: None" in one.text for one in sentences(summary | {"why_not_on_unlabelled": None}, 0)
         )
 
+    @pytest.mark.parametrize(
+        ("strategy", "told"),
+        [
+            ({"source_model": "plain:pixels", "source_domain": "wrong"}, True),
+            ({"source_model": "pretrain:wrong/scratch:cnn-small", "source_domain": None}, True),
+            ({"source_model": "plain:pixels", "source_domain": None}, False),
+            ({"source_model": "plain:pixels", "source_domain": "other"}, False),
+        ],
+    )
+    def test_that_domains_contradict_each_other_stands_with_what_learned_from_one(self, strategy, told):
+        summary = (
+            summary_of("freezing", "cannot-tell", None) | STANDING | {"survey": {"unconfirmed": ["wrong", "near"]}}
+        )
+        summary["best"] = {**summary["best"], "strategy": {**summary["best"]["strategy"], **strategy}}
+        words = "none of the source domains near, wrong confirms another's, and this model has learned those of wrong."
+        for said in (sentences(summary, 0), cautions(summary)):
+            assert any(words in one.text and one.tone == "bad" for one in said) == told
+        summary["survey"] = {"apart": False}  # of older versions
+        assert not any("confirms" in one.text for one in sentences(summary, 0))
+
     @pytest.mark.parametrize("accuracy", [None, 0.6])
     @pytest.mark.parametrize(
         ("survey", "alarm", "words"),

@@ -103,8 +103,10 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
     frequencies, note, apart, unclear = _of_the_unlabelled(workspace, uri)
     notes = [f"source domain {name} set aside: {why}" for name, why in set_aside.items()]
     compared = {place for domain in asked for place in (domain.name, *domain.told) if domain.told} - {TARGET}
-    unconfirmed = [name for name in left if name in compared]
-    if data.target is None and len(unconfirmed) > 1 and not _confirmed(asked):
+    unconfirmed = tuple(name for name in left if name in compared)
+    if data.target is not None or len(unconfirmed) < 2 or _confirmed(asked):
+        unconfirmed = ()
+    if unconfirmed:
         notes.append(
             f"none of the source domains {', '.join(sorted(unconfirmed))} confirms another's labels, and there are no "
             f"target labels to tell which are right: '{left[0]}' is believed; leave out the ones that are not to be "
@@ -117,7 +119,8 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
         )
     if unclear:
         notes.append(f"whether the images without labels are of another kind than the labelled ones, {unclear}")
-    return Survey(tuple(left), set_aside, frequencies, (*notes, *([note] if note else [])), apart, unclear)
+    said = (*notes, *([note] if note else []))
+    return Survey(tuple(left), set_aside, frequencies, said, apart, unclear, unconfirmed)
 
 
 def _learned_elsewhere(source_models: Sequence[str]) -> list[str]:

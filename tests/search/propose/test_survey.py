@@ -151,8 +151,9 @@ class TestDomains:
         near, wrong = domain("near", 1), permuted(domain("wrong", 2))
         without = told(tmp_path / "a", near, wrong)
         assert any("none of the source domains near, wrong confirms" in note for note in without.notes)
+        assert sorted(without.unconfirmed) == ["near", "wrong"]
         agreeing = told(tmp_path / "b", domain("good", 3), domain("fine", 5))
-        assert not any("confirms" in note for note in agreeing.notes)
+        assert not any("confirms" in note for note in agreeing.notes) and agreeing.unconfirmed == ()
 
     def test_nobody_is_set_aside_where_features_carry_nothing_over(self, tmp_path: Path) -> None:
         for seed in range(3):
