@@ -10,16 +10,15 @@ import logging
 import os
 import re
 import shlex
-import signal
 import sys
 import warnings
 from contextlib import suppress
-from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 from typer.main import get_command
 
+from raytl.cli.interrupts import interruptible
 from raytl.cli.output import Output
 from raytl.core.errors import StorageWarning, UserError
 from raytl.core.plugins import PluginWarning
@@ -57,7 +56,7 @@ def run() -> NoReturn:
     output = Output.for_arguments(sys.argv[1:])
     sys.excepthook = output.crashed
     logging.getLogger("raytl").setLevel(logging.CRITICAL)  # a sentence tells what failed, and --verbose the traceback
-    signal.signal(signal.SIGINT, _interrupt)
+    interruptible()
     warnings.showwarning = _plain_warnings(output, warnings.showwarning)
     try:
         from raytl.cli.commands import app
@@ -87,16 +86,6 @@ def _plain_warnings(output: Output, otherwise: Any) -> Any:
             otherwise(message, category, *where)
 
     return show
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C: from here on we clean up, for seconds, and a second one must not get in the way of that.
-
-    Nor does anybody want to read which import or destructor the first one hit.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.unraisablehook = lambda _: None
-    raise KeyboardInterrupt
 
 
 def _usage(error: typer.TyperException) -> str:
