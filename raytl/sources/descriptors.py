@@ -27,6 +27,9 @@ GRADIENT_SIDE = 128
 """Larger images are averaged to this side before their gradients are taken."""
 ORIENTATIONS = 9
 """Bins of the unsigned orientation, as in Dalal & Triggs."""
+_TIE = 1 / 255**2
+"""Squares of gradients differ by at least so much where pixels have one of 256 levels; by less, the first channel's
+counts."""
 
 
 def area_weights(size: int, cells: int) -> Tensor:
@@ -116,6 +119,7 @@ class Gradients(nn.Module):
     """
 
     directions: Tensor
+    deduction: Tensor
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
@@ -126,6 +130,7 @@ class Gradients(nn.Module):
         self.feature_dim = ORIENTATIONS * cells**2
         angles = torch.arange(ORIENTATIONS) * (2 * math.pi / ORIENTATIONS)
         self.register_buffer("directions", torch.stack([angles.cos(), angles.sin()], dim=1), persistent=False)
+        self.register_buffer("deduction", (torch.arange(channels) * _TIE / channels)[:, None, None], persistent=False)
         self._reach = math.cos(2 * math.pi / ORIENTATIONS)  # where the next orientation has all the votes
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +138,8 @@ class Gradients(nn.Module):
         x = F.pad(self.shrink(x), (1, 1, 1, 1), mode="replicate")
         across = (x[:, :, 1:-1, 2:] - x[:, :, 1:-1, :-2]) / 2
         down = (x[:, :, 2:, 1:-1] - x[:, :, :-2, 1:-1]) / 2
-        strongest = (across.square() + down.square()).argmax(1, keepdim=True)
+        # Channels whose levels differ equally are common, and the last bits of a float must not tell which one counts.
+        strongest = (across.square() + down.square() - self.deduction).argmax(1, keepdim=True)
         across, down = across.gather(1, strongest), down.gather(1, strongest)
         # Where nothing changes it is to be 1e-4 and not 0. In hundredths: what is added below 1e-7 exporters leave out.
         magnitude = ((100 * across).square() + (100 * down).square() + 1e-4).sqrt() / 100
