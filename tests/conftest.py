@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from hypothesis import strategies as st
 
 # One Ray session per module starts several processes: keep each of them to one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,6 +20,9 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 # Property tests measure behaviour, not time: a busy machine must not fail them.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
+# Hypothesis imports this part when it is first used, and pytest compiles it then: Python 3.11 fails at that where a
+# thread that writes a traceback, say, reads source at that moment (SystemError: AST constructor recursion depth).
+st.from_regex("a").validate()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -78,7 +78,8 @@ def write_raytl(folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> 
 def test_the_exit_status_tells_of_the_floors_of_the_last_line(tmp_path: Path, monkeypatch, capsys) -> None:
     write_raytl(tmp_path, monkeypatch, """print('{"error": "no room"}'); raise SystemExit(2)""")
     images = shapes(1)
-    monkeypatch.setattr("budgets.LINES", {"shapes": Line(lambda seed: Case("", images, None, {}, images, {}))})
+    shapes_only = Line(lambda seed: Case("", images, None, {}, images, {}), networks=lambda folder: [])
+    monkeypatch.setattr("budgets.LINES", {"shapes": shapes_only})
     with pytest.raises(typer.Exit) as ended:
         main(only="shapes", budget=[60.0], trials=0)
     assert ended.value.exit_code == 1
