@@ -13,6 +13,7 @@ from raytl import runs
 from raytl.api.models import Run, export_winner, tell_figures
 from raytl.core.errors import NotWrittenError, StorageWarning, UserError
 from raytl.core.paths import in_use, run_argument
+from raytl.machines.last_words import last_words
 from raytl.runs import requests, wording
 from raytl.runs.files import read_json, write_json
 from raytl.runs.gains import metric_of
@@ -37,6 +38,10 @@ from raytl.training.strategy import Strategy
 
 REFITS = "refits"
 """Refitted models: of use to whoever goes on with a search that did not come to its end."""
+_GONE = (
+    "raytl: this search was ended on the spot: by Ray, which lost the cluster's head or its own process on this "
+    "machine, or by a kill, as of a system whose memory is short."
+)
 
 
 def conduct(
@@ -61,7 +66,8 @@ def conduct(
     where = run_writer.where if is_uri(run_writer.where) else str(run_writer.path.resolve())
     tracking = Tracking(given.settings.get("log") or (), Told(run_writer.name, where, run_writer.path, given.settings))
     came_along = [*places(task.given or {}), str(Path.cwd())]  # source models by a relative path too
-    with run_writer as writer, tracking, in_use(came_along):
+    gone = f"{_GONE} {_going_on(task, run_writer.argument)}"
+    with last_words(gone), run_writer as writer, tracking, in_use(came_along):
         listener = _Everyone([writer, tracking, *listeners])
         with suppress(KeyboardInterrupt):
             _clear(writer.path)

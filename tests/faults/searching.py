@@ -6,6 +6,7 @@ each other figure by figure.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,11 @@ def searched(root: Path, name: str, act: Any = lambda record: None, storage: str
 def table(run: Run) -> list[tuple[Any, ...]]:
     """Every trial with what it was, how it ended, and its score to the last bit."""
     return [(r.kind, r.strategy_key, r.fold, str(r.status), r.reason, r.score) for r in run.records()]
+
+
+def last_words(said: Path, seconds: float = 60.0) -> str:
+    """What a driver wrote to a file, once it is gone and it was said how to go on with its search."""
+    deadline = time.monotonic() + seconds
+    while "ended on the spot" not in said.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return said.read_text()

@@ -16,7 +16,7 @@ import pytest
 import ray
 from own_ray import own_ray
 from s3 import S3Server, s3_server
-from searching import WHY, Watching, make_task, make_whole, searched, table
+from searching import WHY, Watching, last_words, make_task, make_whole, searched, table
 
 import raytl
 from raytl.api.by_hand import ask
@@ -203,14 +203,16 @@ searching.searched(root, "driver", stay)
 """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     address = ray.get_runtime_context().gcs_address
-    with subprocess.Popen(
+    said = root / "said"
+    with said.open("wb") as errors, subprocess.Popen(
         [sys.executable, "-c", script, str(root), str(Path(__file__).parent)],
-        env=environment | {"RAY_ADDRESS": address}, start_new_session=True,
+        env=environment | {"RAY_ADDRESS": address}, start_new_session=True, stderr=errors,
     ) as driver:  # fmt: skip
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and driver.poll() is None and not (root / "stays").exists():
             time.sleep(0.1)
         os.killpg(driver.pid, signal.SIGKILL)
+    assert f"raytl search --resume {root / 'runs' / 'driver'}" in last_words(said)
     before = [row for row in table(RunStore(root / "runs").open("driver")) if row[3] in ("completed", "failed")]
     assert len(before) >= 3
     make_whole(root)
