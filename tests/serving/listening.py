@@ -50,6 +50,8 @@ def _running(app: ASGIApp, **options: Any) -> Iterator[uvicorn.Server]:
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield server
-    server.should_exit = True
-    thread.join()
+    try:
+        yield server
+    finally:  # a test that fails does not leave the process waiting for this thread
+        server.should_exit = True
+        thread.join()
