@@ -54,12 +54,20 @@ def _user_folder(home: str | None, temporary: str) -> Path:
         found = None
     if found is not None and found.is_absolute() and writable(found):
         return found
-    instead = Path(temporary) / f"raytl-{os.getuid()}"
-    if not writable(instead, mode=0o700) or instead.is_symlink() or instead.stat().st_uid != os.getuid():
+    try:
+        return own_folder(temporary)
+    except PermissionError as error:
         raise UserError(
-            f"neither the home folder ({home or 'HOME is not set'}) nor {instead} can be used; set RAYTL_HOME"
-        )
-    return instead
+            f"neither the home folder ({home or 'HOME is not set'}) nor {error.filename} can be used; set RAYTL_HOME"
+        ) from None
+
+
+def own_folder(temporary: str) -> Path:
+    """A folder of this user's alone among temporary files. Raises PermissionError where there can be none."""
+    folder = Path(temporary) / f"raytl-{os.getuid()}"
+    if not writable(folder, mode=0o700) or folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise PermissionError(errno.EACCES, "cannot be used, or is somebody else's", str(folder))
+    return folder
 
 
 def writable(folder: Path, *, mode: int = 0o777) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import random
 import socket
+import tempfile
 from contextlib import ExitStack
 
 from raytl.core.errors import UserError
+from raytl.core.locks import lock
+from raytl.core.machine import own_folder
 
 # Above the ports of Ray's workers, and below those that systems hand out by themselves: to any outgoing connection.
 _OURS = range(20000, 32000)
@@ -21,11 +24,27 @@ def free_port() -> int:
 def free_ports(count: int) -> range:
     """As many in a row.
 
-    Nothing reserves them. They are chosen at random, and from those that the system gives to nobody who does not ask
-    for them by number, so that they are still free when somebody listens, seconds later.
+    Nothing reserves them. They are of those that the system gives to nobody who does not ask for them by number, and
+    come in turn: whoever asks next, in whichever process of this user, gets others, so that they are still free when
+    somebody listens, seconds later.
     """
-    starts = list(range(_OURS.start, _OURS.stop - count + 1, count))
-    random.SystemRandom().shuffle(starts)
+    try:
+        with (own_folder(tempfile.gettempdir()) / "ports").open("a+") as note:
+            lock(note)
+            note.seek(0)
+            found = _behind(note.read(), count)
+            note.truncate(0)
+            note.write(str(found.stop))
+    except OSError:  # no such folder, or a full disk: two who ask at once rarely begin to look at the same place
+        return _behind("", count)
+    return found
+
+
+def _behind(last: str, count: int) -> range:
+    """The first free ones from there on, all the way round; from anywhere where nothing is known."""
+    begin = int(last) if last.isdecimal() and int(last) in _OURS else random.SystemRandom().choice(_OURS)
+    most = _OURS.stop - count + 1
+    starts = [*range(begin, most, count), *range(_OURS.start, min(begin, most), count)]
     for start in starts:
         ports = range(start, start + count)
         try:
