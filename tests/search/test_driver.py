@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny import MODEL, SIDE, data, shapes
 
 from raytl.core.errors import UserError
 from raytl.evaluation.selection import LOG_LOSS_CAP, SPREAD
+from raytl.search import driver
 from raytl.search.driver import TIME, search
 from raytl.search.planning import SearchSettings, check_goal
 from raytl.search.records import TrialRecord, TrialStatus
@@ -32,13 +33,16 @@ class Heard:
 
 
 @pytest.mark.parametrize(("gone_s", "said"), [(20.0, True), (5.0, False)])
-def test_where_much_of_the_time_went_into_reading_that_is_said(tmp_path: Path, gone_s: float, said: bool) -> None:
+def test_where_much_of_the_time_went_into_reading_that_is_said(
+    tmp_path: Path, gone_s: float, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "time", SimpleNamespace(monotonic=lambda: 1000.0))
     file = tmp_path / "space.yaml"
     file.write_text(f"image_size: {SIDE}\nspace:\n  source_model: ['{MODEL}']\n")
     bound, heard = BoundSpace(load_space(str(file)), data()), Heard()
     settings = SearchSettings(time_budget_s=40.0, at="recall=0.9")  # of three classes: it goes no further
     with pytest.raises(UserError, match="two classes"):
-        search(bound, None, settings, tmp_path, heard, begun=time.monotonic() - gone_s)
+        search(bound, None, settings, tmp_path, heard, begun=1000.0 - gone_s)
     sentence = (TIME, "20 s of the time budget went into starting and reading the data")
     assert heard.told == ([sentence] if said else [])
 
