@@ -16,6 +16,8 @@ SIDE = 16
 MODEL = "scratch:cnn-small"
 STAGES = 5
 PRETRAINED = f"pretrain:bright/{MODEL}"
+ENOUGH_S = 600.0
+"""For what does as much as there is time for, and is done in a second or two: of three a busy machine makes less."""
 
 
 def shape(kind: int, rng: np.random.Generator) -> np.ndarray:

@@ -52,7 +52,7 @@ def bundle(root: Path, strategy: dict[str, object], threshold: Threshold | None 
     model = run_trial(space, TrialJob(read, None, final=True), lambda report: None).model
     yardstick = None
     if kept.get("yardstick", True):
-        yardstick = gather_yardstick(space, read, 1.0, lambda rows: rows.argmax(axis=1), 2.0)
+        yardstick = gather_yardstick(space, read, 1.0, lambda rows: rows.argmax(axis=1), tiny.ENOUGH_S)
     features = gather_features(space, read, model)
     assert features is not None
     return export_bundle(

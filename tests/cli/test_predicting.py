@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from documented import undocumented
-from tiny import CLASSES, data, shapes, workspace
+from tiny import CLASSES, ENOUGH_S, data, shapes, workspace
 
 from raytl.bundles import export_bundle
 from raytl.training.loop import run_trial
@@ -26,7 +26,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, labels in (("known", 30), ("few", 8)):
         space = workspace(tmp_path_factory.mktemp("w"), data(labels, None, domains=False))
         model = run_trial(space, TrialJob(PROBE, None, final=True), lambda report: None).model
-        yardstick = gather_yardstick(space, PROBE, 1.0, lambda rows: rows.argmax(axis=1), 3.0)
+        yardstick = gather_yardstick(space, PROBE, 1.0, lambda rows: rows.argmax(axis=1), ENOUGH_S)
         export_bundle(folder / name, model, metrics={}, provenance={}, yardstick=yardstick)
     export_bundle(folder / "older", model, metrics={}, provenance={})
     return folder

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import data, workspace
+from tiny import ENOUGH_S, data, workspace
 
 from raytl.bundles import export_bundle
 from raytl.sources import load
@@ -60,6 +60,6 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
     space = workspace(tmp_path_factory.mktemp("w"), data(30, None, domains=False))
     probe = Strategy.from_dict({"source_model": "plain:pixels", "cut": 1, "head": "logistic"})
     model = run_trial(space, TrialJob(probe, None, final=True), lambda report: None).model
-    yardstick = gather_yardstick(space, probe, 1.0, lambda rows: rows.argmax(axis=1), 3.0)
+    yardstick = gather_yardstick(space, probe, 1.0, lambda rows: rows.argmax(axis=1), ENOUGH_S)
     folder = tmp_path_factory.mktemp("b") / "shapes"
     return export_bundle(folder, model, metrics={}, provenance={}, yardstick=yardstick)

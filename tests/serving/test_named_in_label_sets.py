@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import data, shapes, workspace
+from tiny import ENOUGH_S, data, shapes, workspace
 
 from raytl.bundles import Bundle, export_bundle
 from raytl.bundles.files import answer_files
@@ -35,7 +35,7 @@ def screening(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     space = workspace(tmp_path_factory.mktemp("w"), task)
     probe = Strategy.from_dict({"source_model": "plain:pixels", "cut": 1, "head": "logistic"})
     model = run_trial(space, TrialJob(probe, None, final=True), lambda report: None).model
-    yardstick = gather_yardstick(space, probe, 1.0, lambda rows: np.where(rows[:, 1] >= 0.01, 1, 0), 3.0)
+    yardstick = gather_yardstick(space, probe, 1.0, lambda rows: np.where(rows[:, 1] >= 0.01, 1, 0), ENOUGH_S)
     point = Threshold(label="cross", value=0.01)
     folder = tmp_path_factory.mktemp("b") / "screening"
     return Bundle.load(export_bundle(folder, model, metrics={}, provenance={}, yardstick=yardstick, threshold=point))

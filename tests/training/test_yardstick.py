@@ -12,7 +12,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 import torch
-from tiny import SIDE, data, shapes, workspace
+from tiny import ENOUGH_S, SIDE, data, shapes, workspace
 
 from raytl.bundles import Bundle, export_bundle
 from raytl.bundles.yardstick import YARDSTICK_FILE, yardstick_bytes
@@ -39,7 +39,7 @@ def most_probable(rows: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Yardstick, SourceModel]:
     space = workspace(tmp_path_factory.mktemp("w"), data(30, None, domains=False))
-    yardstick = gather_yardstick(space, PROBE, 1.0, most_probable, 3.0)
+    yardstick = gather_yardstick(space, PROBE, 1.0, most_probable, ENOUGH_S)
     return yardstick, run_trial(space, TrialJob(PROBE, None, final=True), lambda report: None).model
 
 
@@ -104,17 +104,17 @@ def test_a_bundle_keeps_what_is_known(bundle: Bundle, made: tuple) -> None:
 def test_too_few_labels_give_no_yardstick(tmp_path: Path) -> None:
     few = workspace(tmp_path, data(4, None, domains=False))
     with pytest.raises(NoYardstickError, match="12 labelled images could be left out of a training; 20 are needed"):
-        gather_yardstick(few, PROBE, 1.0, most_probable, 5.0)
+        gather_yardstick(few, PROBE, 1.0, most_probable, ENOUGH_S)
     sites = np.arange(24) % 2
     labels = np.where(np.arange(24) < 2, 1 + sites, 0)  # each of the two has the only image of a class
     endemic = data(8, None, domains=False)
     assert endemic.target is not None
     target = replace(endemic.target, labels=labels, groups=sites)
     with pytest.raises(NoYardstickError, match="too few of them to leave some out of a training"):
-        gather_yardstick(workspace(tmp_path, replace(endemic, target=target)), PROBE, 1.0, most_probable, 5.0)
+        gather_yardstick(workspace(tmp_path, replace(endemic, target=target)), PROBE, 1.0, most_probable, ENOUGH_S)
     without = workspace(tmp_path, data(None, 9))
     with pytest.raises(NoYardstickError, match="no labelled target images"):
-        gather_yardstick(without, PROBE, 1.0, most_probable, 5.0)
+        gather_yardstick(without, PROBE, 1.0, most_probable, ENOUGH_S)
 
 
 def test_where_no_more_time_may_be_taken_no_further_fold_is(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_where_one_site_alone_can_be_left_out_its_images_are_judged(tmp_path: Pa
     space = workspace(tmp_path, replace(made, target=target), folds=(2, 3))
     assert [len(held) for _, held in space.folds] == [20] * 3
     assert space.folds_once == 1
-    yardstick = gather_yardstick(space, PROBE, 1.0, most_probable, 3.0)
+    yardstick = gather_yardstick(space, PROBE, 1.0, most_probable, ENOUGH_S)
     assert sorted(yardstick.labels) == [0] * 10 + [1] * 10
 
 
