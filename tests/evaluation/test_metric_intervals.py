@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import binomtest, norm
@@ -71,6 +71,7 @@ class TestEveryMetric:
             assert interval.value == metric(p, y)
             assert metric.limits[0] <= interval.low <= interval.value <= interval.high <= metric.limits[1]
 
+    @example(1654, 12, 2)  # of average precision, groups with one item of the class that counts
     @given(st.integers(0, 10**6), st.integers(2, 40), st.integers(2, 5))
     @settings(max_examples=25)
     def test_neither_order_nor_the_groups_names_matter(self, name: str, seed: int, n: int, k: int) -> None:

@@ -60,7 +60,8 @@ def dependence(
 
     alone = per_group(expected)
     shared = np.maximum(0.0, per_group(np.sqrt(expected)) ** 2 - alone)
-    shared[np.bincount(codes, minlength=count) == 1] = 0.0
+    # Of a group in which one item varies, as of two classes but one counts, the last bits would make it a telling one.
+    shared[per_group(expected > 0) <= 1] = 0.0
     if count == 1 or not shared.any():
         return Dependence(1 + float(shared.sum() / alone.sum()), _LEAST_DF)
     unseen = max(0.0, 1 - float((influence**2).sum() / alone.sum()))
