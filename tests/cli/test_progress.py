@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-import time
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from raytl.cli.progress import Progress
 
 
-def test_times_are_told_from_when_the_command_was_called() -> None:
+def test_times_are_told_from_when_the_command_was_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raytl.cli.progress.time", SimpleNamespace(monotonic=lambda: 1000.0))
     written = io.StringIO()
-    with Progress(Console(file=written), 4, 60.0, begun=time.monotonic() - 20.0) as progress:
+    with Progress(Console(file=written), 4, 60.0, begun=980.0) as progress:
         progress.on_phase("probe", "")
     assert written.getvalue().startswith("   20 s  ")
 
