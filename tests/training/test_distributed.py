@@ -100,7 +100,8 @@ def _agreed(group: Group, workspace: Workspace) -> list[str | None]:
 
 def _alone(group: Group) -> bool:
     """Of a job that failed in the second worker, while the first one waits for it somewhere else."""
-    meeting = distributed.new_group(backend="gloo", timeout=timedelta(seconds=1))
+    within = timedelta(seconds=5)  # in which the two must have found each other, too
+    meeting = distributed.new_group(backend="gloo", timeout=within)
     alike = group.rank == 1 and _Member(None, 0, group, None, meeting).failed_alike("one job")
     distributed.barrier()
     return alike
