@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from hypothesis import strategies as st
 
 # One Ray session per module starts several processes: keep each of them to one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,9 +20,16 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 # Property tests measure behaviour, not time: a busy machine must not fail them.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
-# Hypothesis imports this part when it is first used, and pytest compiles it then: Python 3.11 fails at that where a
-# thread that writes a traceback, say, reads source at that moment (SystemError: AST constructor recursion depth).
-st.from_regex("a").validate()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hypothesis_is_whole() -> None:
+    """It imports this part when it is first used, and pytest compiles it then.
+
+    Python 3.11 fails at that where a thread that writes a traceback, say, reads source at that moment (SystemError: AST
+    constructor recursion depth).
+    """
+    importlib.import_module("hypothesis.strategies._internal.regex")
 
 
 @pytest.fixture(autouse=True, scope="module")
