@@ -20,7 +20,7 @@ from raytl.training.devices import upload
 from raytl.training.network import Network
 from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles, spread_source
-from raytl.training.taught import Believed, believe, believe_a_domain, said_by, solve_taught
+from raytl.training.taught import Believed, are_heard, believe, believe_a_domain, said_by, solve_taught
 
 BATCH = 256
 
@@ -101,7 +101,8 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         said = said_by(found, head.widths, unlabelled)
         # What is believed of labelled images is of these as they are.
         target = target & ~views
-        if target.any():
+        heard = are_heard(unlabelled, said, widths=head.widths)
+        if heard and target.any():
             of_target = torch.as_tensor(target, device=features.device)
             believed = believe(
                 features[of_target],
@@ -114,18 +115,19 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
                 balanced=balanced,
                 joined="source" in labelled,
             )
-        else:
+        elif heard:
             believed = believe_a_domain(unlabelled, said, widths=head.widths)
-        found = solve_taught(
-            features,
-            labels,
-            weights,
-            unlabelled,
-            believed,
-            widths=head.widths,
-            balanced=balanced,
-            target=target,
-        )
+        if believed is not None:
+            found = solve_taught(
+                features,
+                labels,
+                weights,
+                unlabelled,
+                believed,
+                widths=head.widths,
+                balanced=balanced,
+                target=target,
+            )
     if isinstance(head, StagesHead) and head.members != found.members:
         head = StagesHead(head.widths, classes, found.members, quarters=head.quarters).to(network.device)
         network.model.head = head

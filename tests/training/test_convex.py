@@ -455,6 +455,20 @@ class TestStages:
         assert (said.argmax(axis=1) == found.labels).mean() > 0.9
         assert said.max(axis=1).mean() == pytest.approx(found.unlabelled.max(axis=1).mean(), abs=0.02)
 
+    @pytest.mark.parametrize("domain", [None, "bright"])
+    def test_where_neighbours_are_not_heard_it_is_what_the_labels_make_of_it(
+        self, space: Workspace, domain: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("raytl.training.taught.AGREED", 1.1)
+        job = TrialJob(Strategy(PRETRAINED, domain, cut=STAGES, head="stages", adaptation="propagation"), 0)
+        unheard, untaught = prepare(space, job), prepare(space, job)
+        given = {"balanced": False, "seed": trial_seed(space, job), "matched": domain is not None}
+        found = solve_head(unheard.network, unheard.roles, **given)
+        solve_head(untaught.network, replace(untaught.roles, taught=None), **given)
+        assert found.believed is None
+        mine, theirs = (trial.network.model.head.state_dict() for trial in (unheard, untaught))
+        assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
     def test_a_network_that_trains_has_no_use_for_moments(self, space: Workspace) -> None:
         with pytest.raises(UserError, match="'moments' goes with a head that is solved for; set head to"):
             train(space, Strategy(PRETRAINED, source_domain="bright", adaptation="moments"))

@@ -11,6 +11,7 @@ from raytl.training.taught import (
     BESIDE_A_DOMAIN,
     NEIGHBOURS_SAY,
     Believed,
+    are_heard,
     believe,
     believe_a_domain,
     said_by,
@@ -130,6 +131,36 @@ def test_of_hardly_any_image_what_is_said_is_believed(count: int) -> None:
     said = np.array([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]])[:count]
     believed = believe_a_domain(torch.ones(count, 16), said, widths=WIDTHS)
     assert np.allclose(believed.unlabelled, said, atol=1e-6)
+
+
+def sessions(count: int, of_class: float, seed: int) -> tuple[torch.Tensor, np.ndarray]:
+    """Images of twelve sessions with all classes in each: who is alike is of one session, then perhaps of one class."""
+    rng = np.random.default_rng(seed)
+    labels, session = rng.integers(0, CLASSES, count), rng.integers(0, 12, count)
+    known = np.random.default_rng(9)
+    centre = known.normal(size=(CLASSES, 16)) * of_class
+    features = known.normal(size=(12, 16))[session] * 2 + centre[labels] + 0.3 * rng.normal(size=(count, 16))
+    return torch.tensor(features, dtype=torch.float32), labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neighbours_of_one_session_rather_than_of_one_class_are_not_heard(seed: int) -> None:
+    """A head finds the classes in what all sessions share; on who is alike it does not show."""
+    images, labels = sessions(400, 0.5, seed)
+    head = solved(images[:100], labels[:100])
+    said = said_by(head, WIDTHS, images[100:])
+    assert (said.argmax(axis=1) == labels[100:]).mean() > 0.8
+    assert not are_heard(images[100:], said, widths=WIDTHS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neighbours_of_one_class_are_heard_also_beside_a_head_that_is_often_wrong(seed: int) -> None:
+    images, labels = clusters(400, seed)
+    first = np.array([np.flatnonzero(labels == k)[0] for k in range(CLASSES)])
+    rest = np.setdiff1d(np.arange(400), first)
+    said = said_by(solved(images[first], labels[first]), WIDTHS, images[rest])
+    assert (said.argmax(axis=1) == labels[rest]).mean() < 0.95
+    assert are_heard(images[rest], said, widths=WIDTHS)
 
 
 def test_the_sure_ones_teach_more() -> None:
