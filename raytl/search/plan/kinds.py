@@ -30,7 +30,9 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     too, whether it is a head or a network. apart: whether the unlabelled images are of another kind than the labelled
     ones: then what goes over to neighbours goes astray, and folds do not show it, for what they hold out is like the
     labelled ones. A head that learned from them is not better than the same without, but where labels say so; and one
-    that learned from the labelled ones alone is no better on all stages than on the last. And what sees images to
+    that learned from the labelled ones alone is no better on all stages than on the last. A network that was pretrained
+    on a source domain yields there to a head on published weights that this domain taught: it has seen few images in
+    all, and folds of like ones flatter it. And what sees images to
     their edges yields to the same on their middle: at the edges of a photographed page lies the desk, which folds do
     not show.
     """
@@ -59,7 +61,11 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     if unlike:
         alone = one.source_model == other.source_model and other.head in _EITHER
         stages, joined = False, alone and goes_astray(one) and not goes_astray(other)
-    return stages or joined or (published and one.source_model.startswith("plain:") and other.head != ZERO_SHOT)
+    if other.head == ZERO_SHOT or not published:
+        return stages or joined
+    # Both know the domain: one by its head, the other by all that it is.
+    domains_own = apart and one.source_model.startswith("pretrain:") and other.source_domain is not None
+    return stages or joined or domains_own or one.source_model.startswith("plain:")
 
 
 def outdone(one: Strategy, other: Strategy, *, apart: bool = False) -> bool:

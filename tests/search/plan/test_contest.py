@@ -248,6 +248,34 @@ class TestTaughtByOtherImages:
         assert told.winner() == other_head.key
 
 
+class TestDomainsOwnNetworks:
+    """A network that was pretrained on a source domain has seen few images, which folds of like ones do not show."""
+
+    OWN = Strategy("pretrain:near/scratch:cnn-small", source_domain="near", cut=3, head="stages", adaptation="moments")
+    PUBLISHED = replace(OWN, source_model="timm:resnet18", cut=5)
+
+    @pytest.mark.parametrize(
+        ("apart", "own", "other", "taught", "wins"),
+        [
+            (False, 18, 18, True, True),
+            (True, 18, 18, True, False),
+            (True, 27, 18, True, True),
+            (True, 18, 18, False, True),
+        ],
+    )
+    def test_yield_where_images_are_of_another_kind_and_labels_leave_it_open(
+        self, apart: bool, own: int, other: int, taught: bool, wins: bool
+    ) -> None:
+        """own, other: images of 30 that each is right on in a fold. taught: whether the domain taught the other too."""
+        told = Told()
+        told.contest.apart = apart
+        published = self.PUBLISHED if taught else replace(self.PUBLISHED, source_domain=None, adaptation="none")
+        for fold in range(FOLDS):
+            told.add(self.OWN, fold, own / 30, kind="probe", unlabelled=0.9)
+            told.add(published, fold, other / 30, kind="probe", unlabelled=0.85)
+        assert told.winner() == (self.OWN if wins else published).key
+
+
 class TestAllStages:
     """Early ones read the background too: where that is another one, all of them are no better than the last."""
 
