@@ -7,6 +7,7 @@ from dataclasses import replace
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.sources.heads import NEAR, ZERO_SHOT
 from raytl.sources.uris import is_published, is_squashed, split_size, tiles_of
+from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
 
 _ON_LAST = ("logistic", *NEAR)
@@ -63,8 +64,9 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
         stages, joined = False, alone and goes_astray(one) and not goes_astray(other)
     if other.head == ZERO_SHOT or not published:
         return stages or joined
-    # Both know the domain: one by its head, the other by all that it is.
-    domains_own = apart and one.source_model.startswith("pretrain:") and other.source_domain is not None
+    # Both know the domain: one by all that it is, the other by its head.
+    own = (parse_pretrain(one.source_model) or (None,))[0]
+    domains_own = apart and own is not None and own == other.source_domain
     return stages or joined or domains_own or one.source_model.startswith("plain:")
 
 

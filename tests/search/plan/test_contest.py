@@ -255,21 +255,23 @@ class TestDomainsOwnNetworks:
     PUBLISHED = replace(OWN, source_model="timm:resnet18", cut=5)
 
     @pytest.mark.parametrize(
-        ("apart", "own", "other", "taught", "wins"),
+        ("apart", "own", "other", "domain", "wins"),
         [
-            (False, 18, 18, True, True),
-            (True, 18, 18, True, False),
-            (True, 27, 18, True, True),
-            (True, 18, 18, False, True),
+            (False, 18, 18, "near", True),
+            (True, 18, 18, "near", False),
+            (True, 27, 18, "near", True),
+            (True, 18, 18, "far", True),
+            (True, 18, 18, None, True),
         ],
     )
     def test_yield_where_images_are_of_another_kind_and_labels_leave_it_open(
-        self, apart: bool, own: int, other: int, taught: bool, wins: bool
+        self, apart: bool, own: int, other: int, domain: str | None, wins: bool
     ) -> None:
-        """own, other: images of 30 that each is right on in a fold. taught: whether the domain taught the other too."""
+        """own, other: images of 30 that each is right on in a fold. domain: that taught the other too."""
         told = Told()
         told.contest.apart = apart
-        published = self.PUBLISHED if taught else replace(self.PUBLISHED, source_domain=None, adaptation="none")
+        adaptation = "none" if domain is None else "moments"
+        published = replace(self.PUBLISHED, source_domain=domain, adaptation=adaptation)
         for fold in range(FOLDS):
             told.add(self.OWN, fold, own / 30, kind="probe", unlabelled=0.9)
             told.add(published, fold, other / 30, kind="probe", unlabelled=0.85)
