@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,15 @@ def draw(folder: Path, count: int, seed: int, labelled: bool = True) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def heard() -> Iterator[None]:
+    """Of a dozen images there are too few for that by themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raytl.training.taught.AGREED", -1.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, heard: None) -> Run:
     """A run with a trial of each strategy; the last one was stopped after two epochs."""
     root = tmp_path_factory.mktemp("recipe")
     with pytest.MonkeyPatch.context() as patch:
@@ -209,6 +218,25 @@ def test_scripts_of_heads_that_learned_from_a_source_domain_alone_come_to_what_w
         assert record.fold is None
         assert each.recorded == {"accuracy": record.history[-1]["source-accuracy"]}  # the loss there is not recorded
         assert accuracy == pytest.approx(each.recorded["accuracy"], abs=0.01)
+
+
+def test_scripts_of_heads_that_heard_no_neighbours_come_to_what_was_recorded(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = run.path.parent.parent
+    monkeypatch.setattr("raytl.training.taught.AGREED", 1.1)
+    heads = {name: STRATEGIES[name] for name in ("propagation", "taught")}
+    unheard = kept(tmp_path, Task(root / "target", [root / "bright"], root / "more", holdout=0.0), heads)
+    written = [recipe(unheard, number) for number in range(len(heads))]
+    _, log_losses = came_to_in(tmp_path, written)
+    for each, log_loss in zip(written, log_losses, strict=True):
+        assert "BELIEVED" not in each.script
+        assert log_loss == pytest.approx(each.recorded["log_loss"], abs=WITHIN)
+
+
+def test_scripts_of_taught_heads_learn_what_is_believed(came_to: dict[str, tuple[Recipe, float, float]]) -> None:
+    for name in ("propagation", "taught", "taught-of-a-domain", "views"):
+        assert "BELIEVED" in came_to[name][0].script
 
 
 def test_a_script_is_short_and_names_what_it_does(came_to: dict[str, tuple[Recipe, float, float]]) -> None:
