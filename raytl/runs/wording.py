@@ -149,7 +149,7 @@ def strategy(values: dict[str, Any]) -> str:
             f"{_SOLVED.get(values['head'], 'logistic regression')} on {where}{start.removeprefix('fine-tuned from ')}"
             + (f", with the labelled images of {joined}{moved} in the training" if _known(joined) else "")
             + (f", augmented ({values['augmentation']})" if _augmented(values) else "")
-            + (", taught by the unlabelled images too (label propagation)" if taught else "")
+            + (", taught by unlabelled images whose neighbours agree (label propagation)" if taught else "")
         )
     cut = values.get("cut")
     frozen = f", {cut} stage{'s' if cut != 1 else ''} frozen" if cut else ""
