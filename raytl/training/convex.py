@@ -18,6 +18,7 @@ from raytl.sources.near_heads import NearestMeanHead, NeighboursHead
 from raytl.sources.precision import autocast
 from raytl.training.devices import upload
 from raytl.training.network import Network
+from raytl.training.other_kind import least_share
 from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles, spread_source
 from raytl.training.taught import Believed, are_heard, believe, believe_a_domain, said_by, solve_taught
@@ -51,47 +52,28 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     no role has labels, or the head is made of the classes' names, it stays as it is; where its features are not finite,
     FloatingPointError is raised.
     """
-    labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
-    if not labelled or isinstance(network.model.head, ZeroShotHead):
-        return Solved()
     head = network.model.head
+    if isinstance(head, ZeroShotHead) or all(pool.labels is None for pool in roles.training.values()):
+        return Solved()
     classes = outputs_of(head)
-    kept = {
-        role: spread_source(_labels(pool), classes, seed) if role != "target" else np.arange(len(pool))
-        for role, pool in labelled.items()
-    }
-    labelled = {role: pool.subset(kept[role]) for role, pool in labelled.items()}
-    times = {role: 1 + len(pool.views) for role, pool in labelled.items()}
-    seen = {role: _of_versions(network, pool) for role, pool in labelled.items()}
-    if matched and "source" in seen and roles.sample is not None:
-        own = [seen[role][: len(pool)] for role, pool in labelled.items() if role == "target"]
-        like = [features_of(network, roles.sample[0]), *own]
-        seen["source"] = match_moments(seen["source"], torch.cat(like))
-    features = torch.cat(list(seen.values())) if len(seen) > 1 else next(iter(seen.values()))
-    if not torch.isfinite(features).all():
-        raise FloatingPointError("features are not finite")
-    labels = np.concatenate([np.tile(_labels(pool), times[role]) for role, pool in labelled.items()])
-    weights = np.concatenate(
-        [np.full(len(pool) * times[role], 1.0 / (len(pool) * times[role])) for role, pool in labelled.items()]
-    )
-    groups = _groups(labelled, roles, kept)
-    views = np.concatenate([np.arange(len(pool) * times[role]) >= len(pool) for role, pool in labelled.items()])
-    target = np.concatenate([np.full(len(pool) * times[role], role == "target") for role, pool in labelled.items()])
+    given = _given(network, roles, classes, seed, matched=matched)
+    features, labels, groups = given.features, given.labels, given.groups
     if isinstance(head, NearestMeanHead | NeighboursHead):
-        near = solve_near(head, features, labels, classes, weights, groups, balanced=balanced, seed=seed)
+        near = solve_near(head, features, labels, classes, given.weights, groups, balanced=balanced, seed=seed)
         network.model.head = near.head.to(network.device)
         return Solved(sharpness=float(near.head.sharpness))
     found = solve_parts(
         features,
         labels,
         classes,
-        weights,
+        given.weights,
         groups,
         widths=head.widths if isinstance(head, StagesHead) else None,
         balanced=balanced,
         seed=seed,
-        target=target,
-        views=views,
+        target=given.target,
+        views=given.views,
+        at_least=_at_least(head, given, roles, classes),
     )
     believed = None
     if roles.taught is not None and isinstance(head, StagesHead):
@@ -100,7 +82,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
             raise FloatingPointError("features of unlabelled images are not finite")
         said = said_by(found, head.widths, unlabelled)
         # What is believed of labelled images is of these as they are.
-        target = target & ~views
+        target = given.target & ~given.views
         heard = are_heard(unlabelled, said, widths=head.widths)
         if heard and target.any():
             of_target = torch.as_tensor(target, device=features.device)
@@ -113,7 +95,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
                 widths=head.widths,
                 groups=None if groups is None else groups[target],
                 balanced=balanced,
-                joined="source" in labelled,
+                joined=not given.target.all(),
             )
         elif heard:
             believed = believe_a_domain(unlabelled, said, widths=head.widths)
@@ -121,7 +103,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
             found = solve_taught(
                 features,
                 labels,
-                weights,
+                given.weights,
                 unlabelled,
                 believed,
                 widths=head.widths,
@@ -134,6 +116,72 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     found.put_into(head)
     shares = tuple(found.shares.tolist()) if isinstance(head, StagesHead) else ()
     return Solved(tuple(probe.strength for probe in found.probes), shares, found.sharpness, believed)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a head is solved for on: the labelled images of all roles, one role's after the other's.
+
+    features: (n, d), finite; labels, weights: (n,); groups: (n,) or None. target, views: bool (n,), which are of the
+    target, and which are augmented versions. met: features (m, d) of some unlabelled images, None without such or where
+    nobody asks for them.
+    """
+
+    features: Tensor
+    labels: np.ndarray
+    weights: np.ndarray
+    groups: np.ndarray | None
+    target: np.ndarray
+    views: np.ndarray
+    met: Tensor | None
+
+
+def _given(network: Network, roles: Roles, classes: int, seed: int, *, matched: bool) -> _Given:
+    labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
+    kept = {
+        role: spread_source(_labels(pool), classes, seed) if role != "target" else np.arange(len(pool))
+        for role, pool in labelled.items()
+    }
+    labelled = {role: pool.subset(kept[role]) for role, pool in labelled.items()}
+    times = {role: 1 + len(pool.views) for role, pool in labelled.items()}
+    seen = {role: _of_versions(network, pool) for role, pool in labelled.items()}
+    met = None
+    asked = matched or (isinstance(network.model.head, StagesHead) and "target" in labelled)
+    if asked and "source" in labelled and roles.sample is not None:
+        met = features_of(network, roles.sample[0])
+    if matched and met is not None:
+        own = [seen[role][: len(pool)] for role, pool in labelled.items() if role == "target"]
+        seen["source"] = match_moments(seen["source"], torch.cat([met, *own]))
+    features = torch.cat(list(seen.values())) if len(seen) > 1 else next(iter(seen.values()))
+    if not (torch.isfinite(features).all() and (met is None or torch.isfinite(met).all())):
+        raise FloatingPointError("features are not finite")
+    return _Given(
+        features,
+        np.concatenate([np.tile(_labels(pool), times[role]) for role, pool in labelled.items()]),
+        np.concatenate(
+            [np.full(len(pool) * times[role], 1.0 / (len(pool) * times[role])) for role, pool in labelled.items()]
+        ),
+        _groups(labelled, roles, kept),
+        np.concatenate([np.full(len(pool) * times[role], role == "target") for role, pool in labelled.items()]),
+        np.concatenate([np.arange(len(pool) * times[role]) >= len(pool) for role, pool in labelled.items()]),
+        met,
+    )
+
+
+def _at_least(head: nn.Module, given: _Given, roles: Roles, classes: int) -> float:
+    """Share of the layers that learn from a source domain too, as :func:`least_share` has it; 0 without two kinds."""
+    if given.met is None or not isinstance(head, StagesHead) or not given.target.any():
+        return 0.0
+    last = -head.widths[-1]
+    return least_share(
+        given.features[:, last:],
+        given.labels,
+        classes,
+        given.met[:, last:],
+        target=given.target,
+        views=given.views,
+        groups=(roles.groups.get("target"), roles.groups.get("sample")),
+    )
 
 
 @torch.inference_mode()

@@ -98,9 +98,9 @@ class Roles:
     """A trial's pools; None for what the task or the strategy does without.
 
     training: by role (``target``, ``source``, ``unlabelled``), none of them empty. groups: of the labelled ones, by
-    role, None where every image is its own. strong: the unlabelled images for the strong view. unlabelled: those that
-    training or batch norm's statistics take; taught: those that a head is solved for on. sample: some of them, and
-    slightly moved versions; quick_sample: fewer.
+    role, and of the sample; None where every image is its own. strong: the unlabelled images for the strong view.
+    unlabelled: those that training or batch norm's statistics take; taught: those that a head is solved for on. sample:
+    some of them, and slightly moved versions; quick_sample: fewer.
     validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
     source_sample: held-out images of the source domains that may join a training, whether or not one joins this one, so
     that trials with and without are scored alike; of a head fewer, and none where folds of the target say better what
@@ -184,6 +184,7 @@ def make_roles(
     if data.unlabelled is not None:
         chosen = sample_index(workspace, strategy, validates=roles.validation is not None)
         seen = data.unlabelled.subset(chosen)
+        roles.groups["sample"] = seen.groups
         if strategy.adaptation == "none" or strategy.convex:
             still = maker.make(seen)
         elif loss is not None and not loss.gradient_free:

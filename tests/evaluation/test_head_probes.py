@@ -25,7 +25,7 @@ class World:
         return np.concatenate(stages, axis=1).astype(np.float32)
 
 
-def solve(world: World, per_class: int, *, domain: str = "") -> SolvedHead:
+def solve(world: World, per_class: int, *, domain: str = "", at_least: float = 0.0) -> SolvedHead:
     labels = np.repeat(np.arange(CLASSES), per_class)
     target, features = np.ones(len(labels), dtype=bool), world.features(labels)
     if domain:
@@ -36,7 +36,7 @@ def solve(world: World, per_class: int, *, domain: str = "") -> SolvedHead:
     weights = np.where(target, 1 / target.sum(), 1 / max(1, (~target).sum()))
     return solve_parts(
         torch.as_tensor(features), labels, CLASSES, weights, None,
-        widths=[WIDTH] * STAGES, balanced=False, seed=0, target=target,
+        widths=[WIDTH] * STAGES, balanced=False, seed=0, target=target, at_least=at_least,
     )  # fmt: skip
 
 
@@ -109,3 +109,12 @@ def test_of_thousands_of_images_some_tell_what_all_would(domain: str, monkeypatc
     strengths = [np.log10([probe.strength for probe in head.probes]) for head in (few, everyone)]
     assert np.abs(strengths[0] - strengths[1]).max() <= 1.01
     assert abs(accuracy(few, World(1, noise=1.5)) - accuracy(everyone, World(1, noise=1.5))) < 0.02
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_least_share_is_given_to_a_domain_that_the_target_does_not_contradict(seed: int) -> None:
+    def joined(domain: str, at_least: float) -> np.ndarray:
+        return solve(World(seed), 8, domain=domain, at_least=at_least).shares
+
+    assert joined("right", 0.0)[STAGES:].sum() < 0.96 and joined("right", 0.97)[STAGES:].sum() == pytest.approx(0.97)
+    np.testing.assert_array_equal(joined("permuted", 0.97), joined("permuted", 0.0))

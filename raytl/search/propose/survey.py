@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.special import bdtrc, softmax
+from scipy.special import softmax
 
 from raytl.adaptation.moments import LEAST_SEEN, match_moments
-from raytl.evaluation.apartness import told_apart
+from raytl.evaluation.apartness import LEAST_TOLD_APART, are_apart
+from raytl.evaluation.chance import beyond_chance
 from raytl.evaluation.class_frequencies import estimate_frequencies
 from raytl.evaluation.probes import Probe, fit_logistic
 from raytl.search.jobs import Survey
@@ -28,19 +29,12 @@ PLAIN = "plain:gradients"
 """Features of shape that no data set taught: the same for every task."""
 MOST_IMAGES = 300
 """Of a domain, a split or a role: more hardly move a rank."""
-APART, LEAST_TOLD_APART = 0.85, 20
-"""How often a probe tells an unlabelled image from a labelled one, from which on they are of two kinds; of so many
-images of either. By plain features it was 0.87 to 1.0 on five of fourteen tasks: there heads of a network that learned
-from the unlabelled images too were 0.4 to 10 points worse. On the others it was at most 0.8, and they were up to 5
-points better, or as much worse as folds showed, but for one of rare faults (0.76, and 14 points worse)."""
 FEWEST_GROUPS = 10
 """Of fewer, the one held out is as unlike the others as images of another kind are: where the two sets were of two
 kinds, probes told it of four groups in one of three cases, of ten in half, of fifteen in all."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
-DOUBT = 0.01
-"""A share of right answers that chance gives less often than this is taken for knowledge."""
 FALLS_BEHIND = 0.05
-"""And one that is below others' by more than luck gives as often as this, for something else than bad luck."""
+"""A share of right answers below others' by more than luck gives as often as this is taken for more than bad luck."""
 
 
 @dataclass(frozen=True)
@@ -190,12 +184,9 @@ def _judged(said: np.ndarray, images: LabelledImages, known: np.ndarray) -> _Ans
     said, labels = said[asked], images.labels[asked]
     right = said == labels
     recalls = [right[labels == label].mean() for label in common]
-    # Answers drawn at random in the shares in which they were given, of labels in theirs.
-    answered = np.bincount(said, minlength=len(images.classes)) / len(said)
-    expected = float((answered * np.bincount(labels, minlength=len(images.classes)) / len(said)).sum())
-    chance = bdtrc(int(right.sum()) - 1, len(right), min(max(expected, 1e-9), 1.0)) if right.any() else 1.0
     of_all = float(np.sum(recalls)) / len(present)
-    return _Answers(float(np.mean(recalls)), of_all, int(right.sum()), len(right), bool(chance < DOUBT))
+    knows = beyond_chance(said, labels, len(images.classes))
+    return _Answers(float(np.mean(recalls)), of_all, int(right.sum()), len(right), knows)
 
 
 def _order(domains: Sequence[_Domain], classes: int, *, has_target: bool) -> list[str]:
@@ -315,7 +306,7 @@ def _are_apart(
     """
     if min(len(labelled), len(unlabelled)) < LEAST_TOLD_APART:
         return False, ""
-    if told_apart(labelled, unlabelled, kinds, groups) >= APART:
+    if are_apart(labelled, unlabelled, kinds, groups):
         return True, ""
     fewest = min((len(np.unique(own)) for own in groups if own is not None), default=FEWEST_GROUPS)
     if fewest >= FEWEST_GROUPS:
