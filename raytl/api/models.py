@@ -247,7 +247,7 @@ def _learned(outcome: SearchOutcome, task: Task) -> Learned:
     strategy, data = outcome.best.strategy, task.data
     pretrained = parse_pretrain(str(strategy["source_model"]))
     start = str(strategy["source_model"]) if pretrained is None else pretrained[1]
-    domains = {strategy.get("source_domain"), None if pretrained is None else pretrained[0]}
+    domains = {*data.domains_of(strategy.get("source_domain") or ""), None if pretrained is None else pretrained[0]}
     roles = [] if data.target is None else [data.target]
     roles += [images for name, images in data.source_domains.items() if name in domains]
     digests = [item.digest for images in roles for item in images.items]

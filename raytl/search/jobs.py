@@ -92,6 +92,7 @@ class Survey:
     order; none given where they cannot be told. notes: sentences for the user. apart: whether the unlabelled images are
     of another kind than the target's labelled ones. unclear: the end of a sentence on why that cannot be told, empty
     where it can. unconfirmed: of the domains those of which none confirms another's labels, where nothing else does.
+    agreed: those that do, or that know the target's.
     """
 
     domains: tuple[str, ...] = ()
@@ -101,6 +102,7 @@ class Survey:
     apart: bool = False
     unclear: str = ""
     unconfirmed: tuple[str, ...] = ()
+    agreed: tuple[str, ...] = ()
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -27,6 +27,15 @@ class Setting(StrEnum):
     INDUCTIVE = "inductive"  # target labels, no unlabelled data
     UNSUPERVISED = "unsupervised adaptation"  # a source domain and unlabelled target images
     SEMI_SUPERVISED = "semi-supervised adaptation"  # target labels and unlabelled images
+
+
+TOGETHER = " + "
+"""Between the names of source domains that join a training together."""
+
+
+def together(names: Iterable[str]) -> str:
+    """What several source domains that join a training together are called, in whatever order they come."""
+    return TOGETHER.join(sorted(names))
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,23 @@ class TrainingData:
         return tuple(
             name for name, domain in sorted(self.source_domains.items()) if set(domain.classes) <= set(self.classes)
         )
+
+    def domains_of(self, name: str) -> tuple[str, ...]:
+        """The source domains that a name stands for: one, or those that join :func:`together`; none of another name."""
+        if name in self.source_domains:
+            return (name,)
+        names = tuple(name.split(TOGETHER))
+        return names if len(names) > 1 and set(names) <= set(self.joinable) and name == together(set(names)) else ()
+
+    def domain(self, name: str) -> LabelledImages:
+        """Labelled images of :meth:`domains_of` a name, of several with the task's classes. KeyError for others."""
+        first, *others = (self.source_domains[part] for part in self.domains_of(name) or (name,))
+        if not others:
+            return first
+        images = first.with_classes(self.classes)
+        for other in others:
+            images = images.joined(other.with_classes(self.classes))
+        return images
 
     @property
     def can_score(self) -> bool:

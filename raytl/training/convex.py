@@ -139,7 +139,7 @@ class _Given:
 def _given(network: Network, roles: Roles, classes: int, seed: int, *, matched: bool) -> _Given:
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
     kept = {
-        role: spread_source(_labels(pool), classes, seed) if role != "target" else np.arange(len(pool))
+        role: spread_source(_labels(pool), classes, seed, roles.domains) if role != "target" else np.arange(len(pool))
         for role, pool in labelled.items()
     }
     labelled = {role: pool.subset(kept[role]) for role, pool in labelled.items()}

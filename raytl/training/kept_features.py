@@ -142,9 +142,9 @@ def _labelled(workspace: Workspace, strategy: Strategy, seed: int) -> list[tuple
     if data.target is not None and strategy.target_labels:
         found.append((data.target, np.arange(len(data.target)), True))
     if strategy.source_domain is not None:
-        domain = data.source_domains[strategy.source_domain].with_classes(data.classes)
-        train = source_index(workspace, strategy)
-        kept = spread_source(domain.labels[train], len(workspace.data.classes), seed)
+        domain = data.domain(strategy.source_domain).with_classes(data.classes)
+        train, domains = source_index(workspace, strategy), len(data.domains_of(strategy.source_domain))
+        kept = spread_source(domain.labels[train], len(data.classes), seed, domains)
         found.append((domain, train[kept], False))
     return [role for role in found if len(role[1])]
 

@@ -14,10 +14,10 @@ FAVOURED = 0.75
 """Share of the layers that learned from a source domain too, in a head for images of another kind.
 
 Folds hold out images like those that taught: by them the layers that know these alone are right (a stain, a camera, a
-light that only they have), and how far a domain was heard hung on how the images fell into folds. Of blood cells of
-another laboratory, the same strategy was right for 54 to 76 % over five seeds, and for 74 to 75 with this share. On
-seven tasks of another session, laboratory or camera, with 15 to 180 labels and thirteen domains, a share of 0.5 to 0.9
-was up to 17 points better than what folds said, and at most 3 worse.
+light that only they have), and how far a domain was heard hung on how the images fell into folds. On six tasks of
+another session, laboratory or camera, with 47 to 178 labels and eleven domains, with and without moments, a share of
+0.75 was worth up to 16 points and cost at most 2. It is given where the domain's labels are known to be right: to no
+domain with all its labels exchanged, and to four heads of one with two classes exchanged, none of them worse for it.
 """
 
 

@@ -60,12 +60,15 @@ def source_index(workspace: Workspace, strategy: Strategy) -> np.ndarray:
     """Which images of its source domain a strategy trains on."""
     if strategy.source_domain is None:
         return np.empty(0, dtype=np.int64)
-    train = workspace.source_split(strategy.source_domain)[0]
-    if not strategy.convex:
-        return train
-    classes = workspace.data.classes
-    domain = workspace.data.source_domains[strategy.source_domain].with_classes(classes)
-    return np.asarray(train[spread_source(domain.labels[train], len(classes), 0)])
+    classes, found, first = workspace.data.classes, [], 0
+    for name in workspace.data.domains_of(strategy.source_domain):
+        domain = workspace.data.source_domains[name].with_classes(classes)
+        train = workspace.source_split(name)[0]
+        if strategy.convex:
+            train = train[spread_source(domain.labels[train], len(classes), 0)]
+        found.append(train + first)
+        first += len(domain)
+    return np.concatenate(found)
 
 
 def most_source(classes: int) -> int:
@@ -88,9 +91,9 @@ def held_out_for(workspace: Workspace, strategy: Strategy, set_aside: Collection
     return held_out.subset(spread(np.arange(len(held_out)), PROBE_SAMPLE)) if few else held_out
 
 
-def spread_source(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
-    """Which images of a source domain, with labels (n,), a head is solved for on."""
-    return spread_by_class(labels, most_source(classes), least=LEAST_A_CLASS // 2, seed=seed)
+def spread_source(labels: np.ndarray, classes: int, seed: int, domains: int = 1) -> np.ndarray:
+    """Which images of a source domain or so many, with labels (n,), a head is solved for on."""
+    return spread_by_class(labels, domains * most_source(classes), least=domains * LEAST_A_CLASS // 2, seed=seed)
 
 
 @dataclass
@@ -101,7 +104,8 @@ class Roles:
     role, and of the sample; None where every image is its own. strong: the unlabelled images for the strong view.
     unlabelled: those that training or batch norm's statistics take; taught: those that a head is solved for on. sample:
     some of them, and slightly moved versions; quick_sample: fewer.
-    validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
+    domains: how many source domains join, be they together. validation: the target images of the validation fold;
+    validation_index: which ones (v,), empty without a fold.
     source_sample: held-out images of the source domains that may join a training, whether or not one joins this one, so
     that trials with and without are scored alike; of a head fewer, and none where folds of the target say better what
     is right. quick_source_sample: fewer, and None where a validation fold says better who falls behind.
@@ -109,6 +113,7 @@ class Roles:
 
     training: dict[str, Pool] = field(default_factory=dict)
     groups: dict[str, np.ndarray | None] = field(default_factory=dict)
+    domains: int = 1
     strong: Pool | None = None
     unlabelled: Pool | None = None
     taught: Pool | None = None
@@ -143,7 +148,7 @@ def make_roles(
     set_aside: source domains on which nothing is measured.
     """
     data = workspace.data
-    domain = None if strategy.source_domain is None else data.source_domains[strategy.source_domain]
+    domain = None if strategy.source_domain is None else data.domain(strategy.source_domain)
     augments = strategy.augmentation != "none"
     second_view = loss is not None and loss.wants_strong_view
     held_out = held_out_for(workspace, strategy, set_aside)
@@ -177,6 +182,7 @@ def make_roles(
         else:
             training["source"] = make(relabelled, relabelled.labels).subset(train)
         roles.groups["source"] = None if domain.groups is None else domain.groups[train]
+        roles.domains = len(data.domains_of(strategy.source_domain or ""))
     if held_out is not None:
         roles.source_sample = maker.make(held_out, held_out.labels)
         if roles.validation is None:
@@ -209,7 +215,7 @@ def _images_to_pass(
 ) -> int:
     """How many images the pools of a trial pass through its network, views of them counted."""
     data = workspace.data
-    domain = None if strategy.source_domain is None else data.source_domains[strategy.source_domain]
+    domain = None if strategy.source_domain is None else data.domain(strategy.source_domain)
     augments = strategy.augmentation != "none"
     second_view = loss is not None and loss.wants_strong_view
     views = strategy.cached_views * (augments + second_view)

@@ -150,9 +150,9 @@ def _adaptation_loss(workspace: Workspace, strategy: Strategy, network: Network)
 def _check_fits(strategy: Strategy, data: TrainingData) -> None:
     """Raise UserError where the strategy needs what the task does not have."""
     domain = strategy.source_domain
-    if domain is not None and domain not in data.source_domains:
+    if domain is not None and not data.domains_of(domain):
         raise UserError(f"strategy: no source domain '{domain}'{nearest(domain, data.source_domains)}")
-    if domain is not None and domain not in data.joinable:
+    if domain is not None and not set(data.domains_of(domain)) <= set(data.joinable):
         raise UserError(f"strategy: source domain '{domain}' has labels that the task does not know; it cannot join")
     if strategy.adaptation != "none":
         needs = adaptation.get(strategy.adaptation).needs

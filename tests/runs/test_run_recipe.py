@@ -234,6 +234,18 @@ def test_scripts_of_heads_that_heard_no_neighbours_come_to_what_was_recorded(
         assert log_loss == pytest.approx(each.recorded["log_loss"], abs=WITHIN)
 
 
+def test_scripts_of_heads_that_two_domains_taught_together_come_to_what_was_recorded(run: Run, tmp_path: Path) -> None:
+    root = run.path.parent.parent
+    dim = draw(tmp_path / "dim", 7, 9)
+    both = {name: replace(STRATEGIES[name], source_domain="bright + dim") for name in ("stages", "moments", "k-nn")}
+    joined = kept(tmp_path, Task(root / "target", [root / "bright", dim], root / "more", holdout=0.0), both)
+    written = [recipe(joined, number) for number in range(len(both))]
+    _, log_losses = came_to_in(tmp_path, written)
+    for each, log_loss in zip(written, log_losses, strict=True):
+        assert "/dim/" in each.script and "/bright/" in each.script
+        assert log_loss == pytest.approx(each.recorded["log_loss"], abs=WITHIN)
+
+
 def test_scripts_of_taught_heads_learn_what_is_believed(came_to: dict[str, tuple[Recipe, float, float]]) -> None:
     for name in ("propagation", "taught", "taught-of-a-domain", "views"):
         assert "BELIEVED" in came_to[name][0].script

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from raytl.core.errors import UserError
 from raytl.tasks import Images, LabelledImages, Setting, Severity, Task
 from raytl.tasks.items import PixelsItem
+from raytl.tasks.task import together
 from tests.tasks.pictures import encoded, make_folder, picture
 
 
@@ -283,6 +284,33 @@ class TestSourceDomains:
         task = Task(target, domains)
         assert task.data.joinable == ("same",)
         assert task.data.source_domains["other"].classes == ("x", "y")
+
+    def test_several_join_together_under_their_names(self) -> None:
+        target = labelled("t", {"a": 4, "b": 4, "c": 4})
+        near, far = labelled("s", {"b": 2, "a": 3}, 20), labelled("o", {"c": 2, "a": 1}, 30)
+        data = Task(target, {"near": near, "far": replace(far, groups=np.array([7, 7, 7])), "of x": far}).data
+        name = together(["near", "far"])
+        assert name == together(["far", "near"]) == "far + near"
+        assert data.domains_of(name) == ("far", "near") and data.domains_of("near") == ("near",)
+        both = data.domain(name)
+        assert both.classes == ("a", "b", "c") and both.counts() == {"a": 4, "b": 2, "c": 2}
+        assert digests(both) == digests(near) | digests(far)
+        assert both.groups is not None and len(np.unique(both.groups)) == 1 + len(near)
+
+    @pytest.mark.parametrize("name", ["near + far", "far + nobody", "far + far", "far + strange", "far", "near+far"])
+    def test_no_other_name_is_that_of_several(self, name: str) -> None:
+        target = labelled("t", {"a": 4, "b": 4})
+        domains = {"near": labelled("s", {"b": 2, "a": 2}, 20), "strange": labelled("o", {"x": 2, "y": 2}, 30)}
+        data = Task(target, domains).data
+        assert data.domains_of(name) == ()
+        with pytest.raises(KeyError):
+            data.domain(name)
+
+    def test_a_domain_whose_name_reads_like_several_is_itself(self) -> None:
+        target, own = labelled("t", {"a": 4, "b": 4}), labelled("o", {"b": 2, "a": 2}, 20)
+        domains = {"x": labelled("s", {"b": 2, "a": 2}, 30), "y": labelled("u", {"b": 2, "a": 2}, 40), "x + y": own}
+        data = Task(target, domains).data
+        assert data.domains_of("x + y") == ("x + y",) and digests(data.domain("x + y")) == digests(own)
 
     def test_a_class_that_is_nearly_shared_is_pointed_out(self) -> None:
         task = Task(labelled("t", {"rose": 4, "lily": 4}), {"drawn": labelled("s", {"rose": 2, "Lily": 2}, 20)})

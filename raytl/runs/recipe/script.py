@@ -105,7 +105,7 @@ def _files(trial: Trial, exported: Path | None) -> Files:
         files.add("target", data.target, index, data.classes)
     if "source" in roles and strategy.source_domain is not None:
         index = source_index(workspace, strategy)
-        files.add("source", data.source_domains[strategy.source_domain], index, data.classes)
+        files.add("source", data.domain(strategy.source_domain), index, data.classes)
     if data.unlabelled is not None and trial.roles.unlabelled is not None:
         files.add("unlabelled", data.unlabelled, None if "unlabelled" in roles else recalibrated_index(workspace))
     if data.unlabelled is not None and trial.roles.taught is not None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.sources.heads import NEAR, ZERO_SHOT
 from raytl.sources.uris import is_published, is_squashed, split_size, tiles_of
+from raytl.tasks.task import TOGETHER
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
 
@@ -23,19 +24,19 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     stages of published weights, or of any that learned from the unlabelled images too; what the trained one is surer of
     on the unlabelled images it is often wrong in. Of two heads on frozen features: on all stages better than on the
     last (by logistic regression as by what is near), of the same network, and there with a source domain better than
-    without, and with what is believed of the unlabelled images: how much these are heard follows from the target's
-    labels. On published weights better than on plain features. A network that was pretrained on the user's own source
-    domain is better than these only where the domain is related. labelled: whether target labels tell that; where there
-    are none, such a network is trusted less than published weights, a domain's features as they are less than with the
-    target's moments, and what learned from the domain alone less than a head that learned from the unlabelled images
-    too, whether it is a head or a network. apart: whether the unlabelled images are of another kind than the labelled
-    ones: then what goes over to neighbours goes astray, and folds do not show it, for what they hold out is like the
-    labelled ones. A head that learned from them is not better than the same without, but where labels say so; and one
-    that learned from the labelled ones alone is no better on all stages than on the last. A network that was pretrained
-    on a source domain yields there to a head on published weights that this domain taught: it has seen few images in
-    all, and folds of like ones flatter it. And what sees images to
-    their edges yields to the same on their middle: at the edges of a photographed page lies the desk, which folds do
-    not show.
+    without, with several whose labels are borne out better than with one of these, and with what is believed of the
+    unlabelled images: how much these are heard follows from the target's labels. On published weights better than on
+    plain features. A network that was pretrained on the user's own source domain is better than these only where the
+    domain is related. labelled: whether target labels tell that; where there are none, such a network is trusted less
+    than published weights, a domain's features as they are less than with the target's moments, and what learned from
+    the domain alone less than a head that learned from the unlabelled images too, whether it is a head or a network.
+    apart: whether the unlabelled images are of another kind than the labelled ones: then what goes over to neighbours
+    goes astray, and folds do not show it, for what they hold out is like the labelled ones. A head that learned from
+    them is not better than the same without, but where labels say so; and one that learned from the labelled ones alone
+    is no better on all stages than on the last. A network that was pretrained on a source domain yields there to a head
+    on published weights that this domain taught: it has seen few images in all, and folds of like ones flatter it. And
+    what sees images to their edges yields to the same on their middle: at the edges of a photographed page lies the
+    desk, which folds do not show.
     """
     if is_on_the_middle(other, one):
         return True
@@ -57,7 +58,7 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
     same = one.source_model == other.source_model and other.head == "stages"
     stages = same and one.head in _ON_LAST and (one.source_domain is None or other.source_domain is not None)
     less, more = _heard(one), _heard(other)
-    joined = less != more and all(a <= b for a, b in zip(less, more, strict=True))
+    joined = all(a <= b for a, b in zip(less, more, strict=True)) and (less != more or _is_among(one, other))
     joined = joined and same and one.head == "stages"
     if unlike:
         alone = one.source_model == other.source_model and other.head in _EITHER
@@ -66,7 +67,7 @@ def yields_to(one: Strategy, other: Strategy, *, labelled: bool = True, apart: b
         return stages or joined
     # Both know the domain: one by all that it is, the other by its head.
     own = (parse_pretrain(one.source_model) or (None,))[0]
-    domains_own = apart and own is not None and own == other.source_domain
+    domains_own = apart and own is not None and own in (other.source_domain or "").split(TOGETHER)
     return stages or joined or domains_own or one.source_model.startswith("plain:")
 
 
@@ -108,6 +109,12 @@ def is_on_the_middle(one: Strategy, other: Strategy) -> bool:
 def goes_astray(strategy: Strategy) -> bool:
     """Whether the target's labels alone go over to unlabelled images: to wrong ones where these are of another kind."""
     return _heard(strategy) == (False, True)
+
+
+def _is_among(one: Strategy, other: Strategy) -> bool:
+    """Whether a strategy's source domain joins another one together with others."""
+    mine, theirs = ((each.source_domain or "").split(TOGETHER) for each in (one, other))
+    return set(mine) < set(theirs)
 
 
 def on_target_alone(strategy: Strategy) -> bool:

@@ -58,8 +58,8 @@ class Effort:
         if data.target is not None and strategy.target_labels:
             found["target"] = round(TRAINED_SHARE * len(data.target))
         if strategy.source_domain is not None:
-            images = len(data.source_domains[strategy.source_domain])
-            found["source"] = min(images, most_source(len(data.classes))) if strategy.convex else images
+            sizes = [len(data.source_domains[name]) for name in data.domains_of(strategy.source_domain)]
+            found["source"] = sum(min(most_source(len(data.classes)), n) if strategy.convex else n for n in sizes)
         adapts = strategy.adaptation != "none" and not adaptation.get(strategy.adaptation).loss.gradient_free
         if adapts and data.unlabelled is not None:
             found["unlabelled"] = len(data.unlabelled)

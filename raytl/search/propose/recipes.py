@@ -29,7 +29,7 @@ from raytl.search.space.binding import BoundSpace
 from raytl.sources import is_untrained
 from raytl.sources.heads import ZERO_SHOT
 from raytl.sources.uris import at_size, is_squashed, split_size, tiles_of
-from raytl.tasks.task import Role
+from raytl.tasks.task import Role, together
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
 
@@ -79,8 +79,9 @@ class Recipes:
     def probes(self, survey: Survey) -> dict[str, list[Strategy]]:
         """Convex heads by source model: on the target's labels, and joined with a domain's.
 
-        The domain is the model's own where it learned one, else the most promising. Where there are unlabelled images
-        its features take on the target's moments, and heads learn from these images as well, besides one that does not.
+        The domain is the model's own where it learned one, else the most promising, and besides it all together whose
+        labels are borne out. Where there are unlabelled images its features take on the target's moments, and heads
+        learn from these images as well, besides one that does not.
         All on all stages of the network, and the first on the last alone. Without target labels all are on the
         domain's. Beside them, a head made of the classes' names where the model reads these, and those of the space's
         own that go by what an image is near to.
@@ -115,6 +116,8 @@ class Recipes:
             found.append(replace(found[0], class_weights="none"))
         found += [replace(last, head=head) for head in self._space.near_heads]
         alike = [] if domain is None else [joined]
+        if own is None and len(survey.agreed) > 1 and uri != PLAIN_PIXELS:
+            alike.append(replace(joined, source_domain=together(survey.agreed)))
         found += alike
         if adapts:
             found += [_adapted(probe, PROPAGATION) for probe in (replace(last, head="stages"), *alike)]

@@ -114,7 +114,10 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
     if unclear:
         notes.append(f"whether the images without labels are of another kind than the labelled ones, {unclear}")
     said = (*notes, *([note] if note else []))
-    return Survey(tuple(left), set_aside, frequencies, said, apart, unclear, unconfirmed)
+    confirmed = _confirmed(asked)
+    known = {domain.name for domain in asked if domain.name in confirmed or domain.knows(TARGET)}
+    agreed = tuple(name for name in left if name in known)
+    return Survey(tuple(left), set_aside, frequencies, said, apart, unclear, unconfirmed, agreed)
 
 
 def _learned_elsewhere(source_models: Sequence[str]) -> list[str]:

@@ -169,7 +169,7 @@ HEADS = [
         "pretrain:near/scratch:cnn-small",
     )
     for head in ("logistic", "stages", "zero-shot")
-    for domain in (None, "near", "far")
+    for domain in (None, "near", "far", "far + near")
     for adaptation in ("none", "moments", "propagation")
 ]
 TRAINED_TOO = [
@@ -260,6 +260,7 @@ class TestDomainsOwnNetworks:
             (False, 18, 18, "near", True),
             (True, 18, 18, "near", False),
             (True, 27, 18, "near", True),
+            (True, 18, 18, "far + near", False),
             (True, 18, 18, "far", True),
             (True, 18, 18, None, True),
         ],
@@ -276,6 +277,30 @@ class TestDomainsOwnNetworks:
             told.add(self.OWN, fold, own / 30, kind="probe", unlabelled=0.9)
             told.add(published, fold, other / 30, kind="probe", unlabelled=0.85)
         assert told.winner() == (self.OWN if wins else published).key
+
+
+class TestSeveralDomains:
+    """Whose labels are borne out teach more together than one of them does."""
+
+    ONE = Strategy("timm:resnet18", "near", cut=5, head="stages", adaptation="moments")
+
+    @pytest.mark.parametrize(
+        ("one", "several", "names", "wins"),
+        [
+            (18, 18, "far + near", "several"),
+            (27, 18, "far + near", "one"),
+            (18, 18, "far + further", "one"),
+        ],
+    )
+    @pytest.mark.parametrize("apart", [True, False])
+    def test_win_where_labels_leave_it_open(self, apart: bool, one: int, several: int, names: str, wins: str) -> None:
+        """one, several: images of 30 that each is right on in a fold; by what is seen without labels one is ahead."""
+        told, together = Told(), replace(self.ONE, source_domain=names)
+        told.contest.apart = apart
+        for fold in range(FOLDS):
+            told.add(self.ONE, fold, one / 30, kind="probe", unlabelled=0.9)
+            told.add(together, fold, several / 30, kind="probe", unlabelled=0.7)
+        assert told.winner() == (together if wins == "several" else self.ONE).key
 
 
 class TestAllStages:

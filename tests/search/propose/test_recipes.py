@@ -77,6 +77,25 @@ class TestProbes:
             "plain:pixels": [None, "far", None, "far"],
         }
 
+    def test_domains_whose_labels_are_borne_out_are_joined_together_as_well(self, tmp_path: Path) -> None:
+        held = data(8)
+        held = replace(held, source_domains={**held.source_domains, "dim": shapes(9, 5), "far": shapes(9, 6)})
+        survey = Survey(("far", "bright", "dim"), agreed=("dim", "bright"))
+        made = recipes(tmp_path, held)
+        found = [(s.source_domain, s.adaptation) for s in made.probes(survey)[OTHER] if s.source_domain]
+        both = "bright + dim"
+        assert found == [("far", "moments"), (both, "moments"), ("far", "propagation"), (both, "propagation")]
+        for alone in ((), ("dim",)):  # with its own network goes its own domain alone
+            probes = made.probes(replace(survey, agreed=alone))
+            assert {s.source_domain for uri in probes for s in probes[uri]} == {None, "far", "bright", "dim"}
+        assert {s.source_domain for s in made.probes(survey)[PRETRAINED]} == {None, "bright"}
+        assert {s.source_domain for s in made.probes(survey)["plain:pixels"]} == {None, "far"}
+
+    def test_without_target_labels_none_are_for_nothing_tells_whether_that_is_better(self, tmp_path: Path) -> None:
+        held = replace(data(target=None), source_domains={"bright": shapes(9, 3), "dim": shapes(9, 5)})
+        probes = recipes(tmp_path, held).probes(Survey(("bright", "dim"), agreed=("bright", "dim")))
+        assert {s.source_domain for strategies in probes.values() for s in strategies} == {"bright", "dim"}
+
     @pytest.mark.parametrize("target", [20, None])
     @pytest.mark.parametrize(
         ("assignments", "wanted"), [((), True), (("adaptation=none",), False), (("adaptation=[none, mcc]",), True)]

@@ -132,6 +132,7 @@ class TestDomains:
             assert found.domains == ("good",)
             assert set(found.set_aside) == {"wrong"}
             assert "no better than chance against good and the target's labels" in found.set_aside["wrong"]
+            assert found.agreed == ("good",)
             assert any("source domain wrong set aside" in note for note in found.notes)
 
     def test_and_where_only_other_domains_tell(self, tmp_path: Path) -> None:
@@ -140,12 +141,14 @@ class TestDomains:
             tmp_path, domain("good", 3), domain("fine", 5), permuted(domain("wrong", 4)), unlabelled=unlabelled
         )
         assert set(found.set_aside) == {"wrong"} and set(found.domains) == {"good", "fine"}
+        assert found.agreed == found.domains
 
     def test_one_against_one_proves_nothing(self, tmp_path: Path) -> None:
         """Without target labels either of two may be the wrong one."""
         unlabelled = shapes(8, 2, name="unlabelled").without_labels()
         found = told(tmp_path, domain("good", 3), permuted(domain("wrong", 4)), unlabelled=unlabelled)
         assert found.set_aside == {} and set(found.domains) == {"good", "wrong"}
+        assert found.agreed == ()
 
     def test_who_contradict_each_other_are_named_where_nothing_tells_who_is_right(self, tmp_path: Path) -> None:
         near, wrong = domain("near", 1), permuted(domain("wrong", 2))
