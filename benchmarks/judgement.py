@@ -5,7 +5,7 @@
 
 chosen      worth of the run's model on hundreds of images that the search never saw: accuracy, or balanced accuracy
             where the run says that it chose by that. Where several source domains could join the training, followed by
-            + if the one that does is of use, - if it is not, o if none joins; with ``--domains`` by how much the
+            + if all that do are of use, - if not, o if none joins; with ``--domains`` by how much the
             same strategy with the best of the others would be better
 best tried  of all models that the run refitted; with ``--test`` also of those that its leaderboard has a test figure of
 controls    computed here and from nothing of raytl's: the commonest class; logistic regression on pixels; and "the 30
@@ -56,6 +56,7 @@ from tasks import LABELS, SPECS, Case, case
 from raytl.bundles import Bundle
 from raytl.core.errors import UserError
 from raytl.judging.verdict import Part, Tone
+from raytl.tasks.task import TOGETHER
 from raytl.training.strategy import Strategy
 
 QUICK = (
@@ -130,7 +131,7 @@ def judged(made: Case, found: Searched, *, domains: bool = False) -> dict[str, A
     if len(names) > 1 and record["strategy"] is not None:
         strategy = Strategy.from_dict(record["strategy"])
         record["joined"] = strategy.source_domain
-        record["joined_of_use"] = strategy.source_domain in made.facts["related"]
+        record["joined_of_use"] = set((strategy.source_domain or "").split(TOGETHER)) <= set(made.facts["related"])
         if domains and strategy.source_domain is not None:
             others = [refits(replace(strategy, source_domain=name)) for name in names if name != strategy.source_domain]
             gains = [worth(other, labels, metric) - value for other in others if other is not None]
