@@ -238,7 +238,8 @@ def _trained_on(outcome: SearchOutcome, task: Task) -> str:
     if domain is None:
         return target
     own = task.data.target is not None and outcome.best.strategy.get("target_labels", True)
-    others = f"labels of the source domain {domain}"
+    several = len(task.data.domains_of(domain)) > 1
+    others = f"labels of the source domain{'s' if several else ''} {domain}"
     return f"{target} and {others}" if own else f"{others}; none of the target"
 
 

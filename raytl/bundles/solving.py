@@ -204,8 +204,11 @@ def _solve(model: SourceModel, kept: KeptFeatures, classes: int) -> SolvedHead |
             head, torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
             balanced=kept.balanced, seed=0,
         )  # fmt: skip
+    of_stages = head if isinstance(head, StagesHead) else None
     return solve_parts(
         torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
-        widths=head.widths if isinstance(head, StagesHead) else None, balanced=kept.balanced, seed=0,
+        widths=of_stages.widths if of_stages is not None else None, balanced=kept.balanced, seed=0,
         target=kept.target,
+        # What the images that the model meets said for a domain when it was made can't be asked again.
+        at_least=of_stages.share_beside_the_first if of_stages is not None else 0.0,
     )  # fmt: skip

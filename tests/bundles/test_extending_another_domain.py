@@ -100,6 +100,15 @@ def test_a_head_on_frozen_stages_does_not_take_the_domain_for_the_class(
     assert right(done.path, MILD) > before - 0.1
 
 
+def test_a_domain_is_heard_no_less_than_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it was more than folds say, images that are not kept said so."""
+    monkeypatch.setattr("raytl.training.convex.least_share", lambda *args, **named: 0.97)
+    path = bundle(tmp_path, STAGES | {"adaptation": "none"}, MILD, target=12)
+    done = extend_bundle(path, {"disc": some(12, 7, ("disc",), MILD)}, tmp_path / "out")
+    heads = [Bundle.load(each).model.head for each in (path, done.path)]
+    assert [head.share_beside_the_first for head in heads] == [pytest.approx(0.97), pytest.approx(0.97)]
+
+
 def test_few_labels_are_no_witness_for_a_trained_network(tmp_path: Path) -> None:
     path = bundle(tmp_path, MCC, STRONG, target=6)
     done = extend_bundle(path, {"disc": some(6, 7, ("disc",), STRONG)}, tmp_path / "out")
