@@ -19,6 +19,7 @@ from raytl.evaluation.calibration import apply_temperature, confidence_temperatu
 from raytl.evaluation.head_probes import SolvedHead, solve_parts
 from raytl.evaluation.intervals.binomial import share_interval
 from raytl.evaluation.near_probes import SolvedNear, solve_near
+from raytl.evaluation.other_kind import least_share
 from raytl.judging.kept_features import KeptFeatures
 from raytl.sources import SourceModel
 from raytl.sources.heads import StagesHead
@@ -204,11 +205,24 @@ def _solve(model: SourceModel, kept: KeptFeatures, classes: int) -> SolvedHead |
             head, torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
             balanced=kept.balanced, seed=0,
         )  # fmt: skip
-    of_stages = head if isinstance(head, StagesHead) else None
+    widths = head.widths if isinstance(head, StagesHead) else None
     return solve_parts(
         torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
-        widths=of_stages.widths if of_stages is not None else None, balanced=kept.balanced, seed=0,
-        target=kept.target,
-        # What the images that the model meets said for a domain when it was made can't be asked again.
-        at_least=of_stages.share_beside_the_first if of_stages is not None else 0.0,
+        widths=widths, balanced=kept.balanced, seed=0, target=kept.target,
+        at_least=0.0 if widths is None else _at_least(kept, widths[-1], classes),
     )  # fmt: skip
+
+
+def _at_least(kept: KeptFeatures, width: int, classes: int) -> float:
+    """Share of the layers that learn from a source domain too, as :func:`least_share` has it of what was kept."""
+    if kept.target.all() or not kept.target.any() or not len(kept.unlabelled):
+        return 0.0
+    return least_share(
+        torch.from_numpy(kept.features[:, -width:]),
+        kept.labels,
+        classes,
+        torch.from_numpy(kept.unlabelled[:, -width:]),
+        target=kept.target,
+        views=np.zeros(len(kept), dtype=bool),
+        groups=(kept.groups[kept.target], None),
+    )

@@ -60,11 +60,6 @@ class StagesHead(nn.Module):
         self.register_buffer("shares", torch.full((len(self.parts),), 1.0 / len(self.parts)))
         self.register_buffer("sharpness", torch.ones(()))
 
-    @property
-    def share_beside_the_first(self) -> float:
-        """What members other than the first have in the average, in [0, 1]: those that learned from a domain too."""
-        return float(self.shares[len(self.widths) :].sum())
-
     def forward(self, features: Tensor) -> Tensor:
         """Logits."""
         seen = features.split(self.widths, dim=1) * self.members

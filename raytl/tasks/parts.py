@@ -21,6 +21,7 @@ from raytl.tasks.readers.archive import ENDINGS
 from raytl.tasks.readers.split_names import NONE, SplitsOrClassesError
 from raytl.tasks.readers.table import TABLES
 from raytl.tasks.survey import Facts, survey
+from raytl.tasks.task import TOGETHER
 
 I_ = TypeVar("I_", bound=Images)
 Path = str | os.PathLike[str]
@@ -146,7 +147,7 @@ def named_domains(given: SourceDomains) -> dict[str, Labelled]:
     named: dict[str, Labelled] = {}
     for entry in entries:
         wish, place = entry if isinstance(entry, tuple) else (base_name(entry), entry)
-        wish = printable(wish)
+        wish = printable(wish).replace(TOGETHER, TOGETHER.strip())  # which stands between the names of several
         key, number = wish, 1
         while key in named:
             number += 1

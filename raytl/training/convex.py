@@ -13,12 +13,12 @@ from raytl.core import stopping
 from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.head_probes import solve_parts
 from raytl.evaluation.near_probes import solve_near
+from raytl.evaluation.other_kind import least_share
 from raytl.sources.heads import StagesHead, ZeroShotHead
 from raytl.sources.near_heads import NearestMeanHead, NeighboursHead
 from raytl.sources.precision import autocast
 from raytl.training.devices import upload
 from raytl.training.network import Network
-from raytl.training.other_kind import least_share
 from raytl.training.pools import Pool, to_inputs
 from raytl.training.roles import Roles, spread_source
 from raytl.training.taught import Believed, are_heard, believe, believe_a_domain, said_by, solve_taught

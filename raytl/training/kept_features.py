@@ -18,7 +18,7 @@ from raytl.tasks.splits import spread, spread_by_class
 from raytl.training.convex import features_of
 from raytl.training.network import Network
 from raytl.training.pools import PoolMaker
-from raytl.training.roles import sample_index, source_index, spread_source
+from raytl.training.roles import sample_index, source_parts, spread_source
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialJob, trial_seed
 from raytl.training.workspace import Workspace
@@ -45,7 +45,7 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
     if not labelled:
         return None
     found = []
-    for images, every, target in labelled:
+    for images, every, target, share in labelled:
         index = every[spread_by_class(images.labels[every], MOST_IMAGES)]  # no more pass the network than may be kept
         maker = PoolMaker(
             workspace, network, weights, cached=cached and workspace.settings.activation_cache, images=len(images)
@@ -58,7 +58,7 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
             KeptFeatures(
                 features=features_of(network, pool).cpu().numpy().astype(np.float32),
                 labels=images.labels[index],
-                weights=np.full(len(index), 1.0 / len(index)),
+                weights=np.full(len(index), share / len(index)),
                 target=np.full(len(index), target),
                 groups=np.unique(groups[index], return_inverse=True)[1].astype(np.int64),
                 digests=np.stack([_bytes(images.items[i].digest) for i in index]),
@@ -86,7 +86,7 @@ def images_to_pass(workspace: Workspace, strategy: Strategy) -> int:
 
     Where nothing of it was trained, those whose activations this node has not kept.
     """
-    labelled = _labelled(workspace, strategy, trial_seed(workspace, TrialJob(strategy, None)))
+    labelled = [role[:3] for role in _labelled(workspace, strategy, trial_seed(workspace, TrialJob(strategy, None)))]
     unlabelled = workspace.data.unlabelled
     without = _unlabelled_index(workspace, strategy)
     if not strategy.convex:
@@ -136,16 +136,19 @@ def _matched(kept: KeptFeatures, unlabelled: np.ndarray) -> KeptFeatures:
     return replace(kept, features=features)
 
 
-def _labelled(workspace: Workspace, strategy: Strategy, seed: int) -> list[tuple[LabelledImages, np.ndarray, bool]]:
-    """(images, which of them, whether they are the target's) of each role, as a head is solved for on them."""
+def _labelled(
+    workspace: Workspace, strategy: Strategy, seed: int
+) -> list[tuple[LabelledImages, np.ndarray, bool, float]]:
+    """(images, which of them, whether they are the target's, share of their role) as a head is solved for on them."""
     data, found = workspace.data, []
     if data.target is not None and strategy.target_labels:
-        found.append((data.target, np.arange(len(data.target)), True))
-    if strategy.source_domain is not None:
-        domain = data.domain(strategy.source_domain).with_classes(data.classes)
-        train, domains = source_index(workspace, strategy), len(data.domains_of(strategy.source_domain))
-        kept = spread_source(domain.labels[train], len(data.classes), seed, domains)
-        found.append((domain, train[kept], False))
+        found.append((data.target, np.arange(len(data.target)), True, 1.0))
+    parts = [
+        (images, train[spread_source(images.labels[train], len(data.classes), seed)])
+        for images, train in source_parts(workspace, strategy)
+    ]
+    total = sum(len(index) for _, index in parts)
+    found += [(images, index, False, len(index) / max(1, total)) for images, index in parts]
     return [role for role in found if len(role[1])]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -79,6 +79,15 @@ class Pool:
                 yield _gather(self.inputs, upload(rows, self.inputs.device))
 
 
+def together(pools: Sequence[Pool]) -> Pool:
+    """One pool of the labelled images of some whole ones, with as many views, one pool's after the other's."""
+    if len(pools) == 1:
+        return pools[0]
+    labels = torch.cat([pool.labels for pool in pools if pool.labels is not None])
+    views = tuple(torch.cat(same) for same in zip(*(pool.views for pool in pools), strict=True))
+    return Pool(torch.cat([pool.inputs for pool in pools]), labels, views=views)
+
+
 def view_batch(side: int) -> int:
     """Images of that many pixels a side which are augmented at once; what is drawn for each follows from how many."""
     return VIEW_BATCH if side <= LARGE_SIDE else FROZEN_BATCH
@@ -141,7 +150,7 @@ class PoolMaker:
                 cache.expect(len(images), len(images) * self._image_seconds())
             rows = cache.stream(key, len(images), lambda: self._all_stages(images, version))
             reads = self._network.model.reads_stages
-            host = as_tensor(rows if reads else _together(rows[:, -self._network.model.feature_dim :]))
+            host = as_tensor(rows if reads else _in_one_place(rows[:, -self._network.model.feature_dim :]))
             key += "" if reads else "-last"
         elif cut:
             host = from_rows(cache.stream(key, len(images), lambda: self._compute(images, version)))
@@ -238,7 +247,7 @@ class PoolMaker:
         return known[key]
 
 
-def _together(columns: np.ndarray) -> np.ndarray:
+def _in_one_place(columns: np.ndarray) -> np.ndarray:
     """A few columns of mapped rows: quicker to take batches of in one place, while the memory is not made much of."""
     return np.ascontiguousarray(columns) if columns.nbytes <= COPIED_BYTES else columns
 

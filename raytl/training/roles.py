@@ -12,7 +12,7 @@ from raytl.tasks import Images, LabelledImages
 from raytl.tasks.splits import spread, spread_by_class
 from raytl.training.material import EVALUATION_SAMPLE
 from raytl.training.network import Network
-from raytl.training.pools import Pool, PoolMaker
+from raytl.training.pools import Pool, PoolMaker, together
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
 
@@ -57,18 +57,23 @@ def recalibrated_index(workspace: Workspace) -> np.ndarray:
 
 
 def source_index(workspace: Workspace, strategy: Strategy) -> np.ndarray:
-    """Which images of its source domain a strategy trains on."""
-    if strategy.source_domain is None:
-        return np.empty(0, dtype=np.int64)
-    classes, found, first = workspace.data.classes, [], 0
-    for name in workspace.data.domains_of(strategy.source_domain):
-        domain = workspace.data.source_domains[name].with_classes(classes)
-        train = workspace.source_split(name)[0]
-        if strategy.convex:
-            train = train[spread_source(domain.labels[train], len(classes), 0)]
-        found.append(train + first)
-        first += len(domain)
+    """Which images of its source domain a strategy trains on; of several, by their place in all together."""
+    found, first = [np.empty(0, dtype=np.int64)], 0
+    for images, index in source_parts(workspace, strategy):
+        found.append(index + first)
+        first += len(images)
     return np.concatenate(found)
+
+
+def source_parts(workspace: Workspace, strategy: Strategy) -> list[tuple[LabelledImages, np.ndarray]]:
+    """Each source domain that a strategy joins, with the task's classes, and which of its images it trains on."""
+    classes, found = workspace.data.classes, []
+    for name in workspace.data.domains_of(strategy.source_domain or ""):
+        images, index = workspace.data.source_domains[name].with_classes(classes), workspace.source_split(name)[0]
+        if strategy.convex:
+            index = np.asarray(index[spread_source(images.labels[index], len(classes), 0)])
+        found.append((images, index))
+    return found
 
 
 def most_source(classes: int) -> int:
@@ -177,8 +182,9 @@ def make_roles(
     if domain is not None:
         relabelled = domain.with_classes(data.classes)
         train = source_index(workspace, strategy)
-        if strategy.convex:  # the others would pass through the network for nothing
-            training["source"] = make(relabelled.subset(train), relabelled.labels[train])
+        if strategy.convex:  # the others would pass through the network for nothing, and those of a domain pass it once
+            of_each = [images.subset(index) for images, index in source_parts(workspace, strategy)]
+            training["source"] = together([make(images, images.labels) for images in of_each])
         else:
             training["source"] = make(relabelled, relabelled.labels).subset(train)
         roles.groups["source"] = None if domain.groups is None else domain.groups[train]

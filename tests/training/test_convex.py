@@ -17,16 +17,17 @@ from torch.nn import functional as F
 from raytl import sources
 from raytl.adaptation.moments import match_moments
 from raytl.core.errors import UserError
-from raytl.evaluation.head_probes import CLOSE, OF_MANY
+from raytl.evaluation.head_probes import CLOSE, OF_MANY, solve_parts
 from raytl.evaluation.mixing import mixture_shares
 from raytl.evaluation.near_probes import solve_nearest_mean, solve_neighbours
 from raytl.evaluation.probes import Probe, fit_logistic
 from raytl.sources.checkpoint import write_checkpoint
 from raytl.sources.heads import NEAR, StagesHead
 from raytl.sources.staging import fit
-from raytl.tasks import LabelledImages
+from raytl.tasks import LabelledImages, TrainingData
 from raytl.training import Strategy, loop
 from raytl.training.convex import features_of, solve_head
+from raytl.training.kept_features import gather_features
 from raytl.training.loop import run_trial
 from raytl.training.network import Network
 from raytl.training.pools import Pool, PoolMaker
@@ -511,3 +512,54 @@ class TestNear:
     def test_stands_on_frozen_stages_only(self, head: str, space: Workspace) -> None:
         with pytest.raises(UserError, match=f"'{head}' stands on frozen stages"):
             train(space, replace(HEAD, head=head, cut=2))
+
+
+class TestDomainsTogether:
+    BOTH = Strategy(MODEL, source_domain="bright + dim", cut=STAGES, head="stages")
+
+    @pytest.fixture(scope="class")
+    def held(self) -> TrainingData:
+        one = data(8)
+        return replace(one, source_domains={**one.source_domains, "dim": shapes(20, 7, name="dim", light=30.0)})
+
+    @pytest.fixture
+    def few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("raytl.training.roles.most_source", lambda classes: 15)
+
+    def test_each_gives_as_many_images_as_alone(
+        self, tmp_path: Path, held: TrainingData, few: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        space = workspace(tmp_path, held)
+        alone = [replace(self.BOTH, source_domain=name) for name in ("bright", "dim")]
+        pools = [prepare(space, TrialJob(each, 0)).roles.training["source"] for each in (*alone, self.BOTH)]
+        assert [len(pool) for pool in pools] == [15, 15, 30]
+        assert torch.equal(torch.cat([pool.inputs for pool in pools[:2]]), pools[2].inputs)
+        learned = []
+        monkeypatch.setattr(
+            "raytl.training.convex.solve_parts",
+            lambda features, *args, **named: (
+                learned.append((~named["target"]).sum()) or solve_parts(features, *args, **named)
+            ),
+        )
+        train(space, self.BOTH)
+        assert learned == [30]
+
+    def test_none_of_their_images_pass_the_network_again(
+        self, tmp_path: Path, held: TrainingData, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        space = workspace(tmp_path, held)
+        for name in ("bright", "dim"):
+            train(space, replace(self.BOTH, source_domain=name))
+        monkeypatch.setattr(PoolMaker, "_run", lambda *args: pytest.fail("images pass the network again"))
+        train(space, self.BOTH)
+
+    def test_what_is_kept_of_them_counts_as_one_role(self, tmp_path: Path, held: TrainingData, few: None) -> None:
+        space = workspace(tmp_path, held)
+        model = run_trial(space, TrialJob(self.BOTH, None, final=True), lambda metrics: None).model
+        kept = gather_features(space, self.BOTH, model)
+        assert kept is not None and (~kept.target).sum() == 30
+        assert kept.weights[~kept.target].sum() == pytest.approx(kept.weights[kept.target].sum()) == pytest.approx(1)
+
+    def test_their_names_are_the_tasks(self, space: Workspace) -> None:
+        with pytest.raises(UserError, match=r"no source domain 'bright \+ nobody'"):
+            train(space, replace(self.BOTH, source_domain="bright + nobody"))

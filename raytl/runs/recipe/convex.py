@@ -85,7 +85,7 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
             textwrap.indent(even, "    "),
             "    weight, bias = solve(part, labels, weights, strength)",
             '    layer.load_state_dict({"weight": weight.float(), "bias": bias.float()})',
-            "head.shares.copy_(torch.tensor(SHARES))  # by images of the target that trained none of the layers",
+            "head.shares.copy_(torch.tensor(SHARES))  # what each layer has in the average, as was found",
             "head.sharpness.fill_(SHARPNESS)  # an average of probabilities is less sure than it could be",
         )
         through = f"outputs.append({pool}(x))"

@@ -40,6 +40,8 @@ SOURCE_ONLY = "source-only"
 PIXELS = "pixels"
 PLAIN_PIXELS = "plain:pixels"
 """The classical control: what any practitioner tries first, without a network."""
+MOST_TOGETHER = 4
+"""Source domains that join together: each is as many images to solve for again, in every fold."""
 MOMENTS = "moments"
 """The adaptation that heads which are solved for on a source domain alone have."""
 # A recipe that a careful practitioner would start from; a weak one would flatter all that is held against it.
@@ -116,8 +118,9 @@ class Recipes:
             found.append(replace(found[0], class_weights="none"))
         found += [replace(last, head=head) for head in self._space.near_heads]
         alike = [] if domain is None else [joined]
-        if own is None and len(survey.agreed) > 1 and uri != PLAIN_PIXELS:
-            alike.append(replace(joined, source_domain=together(survey.agreed)))
+        several = survey.agreed[:MOST_TOGETHER]
+        if own is None and len(several) > 1 and uri != PLAIN_PIXELS:
+            alike.append(replace(joined, source_domain=together(several)))
         found += alike
         if adapts:
             found += [_adapted(probe, PROPAGATION) for probe in (replace(last, head="stages"), *alike)]

@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from raytl.adaptation.moments import LEAST_SEEN, match_moments
 from raytl.evaluation.apartness import LEAST_TOLD_APART, are_apart
-from raytl.evaluation.chance import beyond_chance
+from raytl.evaluation.chance import DOUBT, by_chance
 from raytl.evaluation.class_frequencies import estimate_frequencies
 from raytl.evaluation.probes import Probe, fit_logistic
 from raytl.search.jobs import Survey
@@ -33,6 +33,8 @@ FEWEST_GROUPS = 10
 """Of fewer, the one held out is as unlike the others as images of another kind are: where the two sets were of two
 kinds, probes told it of four groups in one of three cases, of ten in half, of fifteen in all."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
+EVEN = 0.5
+"""A share of right answers that chance gives less often than this speaks for knowledge more than against it."""
 FALLS_BEHIND = 0.05
 """A share of right answers below others' by more than luck gives as often as this is taken for more than bad luck."""
 
@@ -42,14 +44,19 @@ class _Answers:
     """Of a domain's probe to the images of another place, of the classes that the domain has.
 
     share: of right ones, the mean over these classes. of_all: the same over all classes that the place has. right,
-    asked: how many. knows: whether they are right more often than chance would have it.
+    asked: how many. by_chance: how often chance has as many right.
     """
 
     share: float
     of_all: float
     right: int
     asked: int
-    knows: bool
+    by_chance: float
+
+    @property
+    def knows(self) -> bool:
+        """Whether they are right more often than chance would have it."""
+        return self.by_chance < DOUBT
 
 
 @dataclass
@@ -114,9 +121,8 @@ def survey(workspace: Workspace, source_models: Sequence[str]) -> Survey:
     if unclear:
         notes.append(f"whether the images without labels are of another kind than the labelled ones, {unclear}")
     said = (*notes, *([note] if note else []))
-    confirmed = _confirmed(asked)
-    known = {domain.name for domain in asked if domain.name in confirmed or domain.knows(TARGET)}
-    agreed = tuple(name for name in left if name in known)
+    borne_out = _borne_out(asked)
+    agreed = tuple(name for name in left if name in borne_out)
     return Survey(tuple(left), set_aside, frequencies, said, apart, unclear, unconfirmed, agreed)
 
 
@@ -188,8 +194,8 @@ def _judged(said: np.ndarray, images: LabelledImages, known: np.ndarray) -> _Ans
     right = said == labels
     recalls = [right[labels == label].mean() for label in common]
     of_all = float(np.sum(recalls)) / len(present)
-    knows = beyond_chance(said, labels, len(images.classes))
-    return _Answers(float(np.mean(recalls)), of_all, int(right.sum()), len(right), knows)
+    chance = by_chance(said, labels, len(images.classes))
+    return _Answers(float(np.mean(recalls)), of_all, int(right.sum()), len(right), chance)
 
 
 def _order(domains: Sequence[_Domain], classes: int, *, has_target: bool) -> list[str]:
@@ -219,6 +225,20 @@ def _confirmed(domains: Sequence[_Domain]) -> set[str]:
         for place, answers in domain.told.items()
         if place != TARGET and answers.knows and by_name[place].knows(domain.name)
     }
+
+
+def _borne_out(domains: Sequence[_Domain]) -> set[str]:
+    """Names of those whose labels the target's bear out, or another domain's and the target's not less than chance.
+
+    Two that have exchanged the same classes know each other's labels, and are mostly wrong of the target's.
+    """
+    found = {domain.name for domain in domains if domain.knows(TARGET)}
+    confirmed = _confirmed(domains)
+    for domain in domains:
+        of_target = domain.told.get(TARGET)
+        if domain.name in confirmed and (of_target is None or of_target.by_chance < EVEN):
+            found.add(domain.name)
+    return found
 
 
 def _contradicted(domains: Sequence[_Domain], *, has_target: bool) -> dict[str, str]:

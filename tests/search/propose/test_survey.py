@@ -143,6 +143,14 @@ class TestDomains:
         assert set(found.set_aside) == {"wrong"} and set(found.domains) == {"good", "fine"}
         assert found.agreed == found.domains
 
+    @pytest.mark.parametrize("per_class", [5, 20])
+    def test_two_that_made_the_same_mistake_are_not_borne_out_by_each_other(
+        self, tmp_path: Path, per_class: int
+    ) -> None:
+        alike = [swapped(domain(name, seed)) for name, seed in (("one", 4), ("other", 5))]
+        found = told(tmp_path, domain("good", 3), *alike, target=shapes(per_class, 1, name="target"))
+        assert found.agreed == ("good",)
+
     def test_one_against_one_proves_nothing(self, tmp_path: Path) -> None:
         """Without target labels either of two may be the wrong one."""
         unlabelled = shapes(8, 2, name="unlabelled").without_labels()
