@@ -124,6 +124,7 @@ def test_a_search_whose_disk_is_full_again_and_again_comes_to_its_end(photos: Pa
         raytl.resume("mine", storage=store)
 
 
+@pytest.mark.slow
 def test_figures_are_final_though_the_process_died_before_it_could_say_so(photos: Path) -> None:
     run = raytl.open_run("mine", photos.with_name("runs"))  # finished above
     figure, before = run.best.test, [phase.phase for phase in run.phases()]
