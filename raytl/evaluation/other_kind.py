@@ -15,7 +15,7 @@ FAVOURED = 0.75
 
 Folds hold out images like those that taught: by them the layers that know these alone are right (a stain, a camera, a
 light that only they have), and how far a domain was heard hung on how the images fell into folds. On six tasks of
-another session, laboratory or camera, with 47 to 178 labels and eleven domains, with and without moments, a share of
+another session, laboratory or camera, with 47 to 178 labels and twelve domains, with and without moments, a share of
 0.75 was worth up to 16 points and cost at most 2. It is given where the domain's labels are known to be right: to no
 domain with all its labels exchanged, and to four heads of one with two classes exchanged, none of them worse for it.
 """

@@ -327,12 +327,10 @@ def _are_apart(
 
     kinds: (n,) and (m,), the classes that a probe names them. groups: (n,) and (m,), or None.
     """
-    if min(len(labelled), len(unlabelled)) < LEAST_TOLD_APART:
-        return False, ""
     if are_apart(labelled, unlabelled, kinds, groups):
         return True, ""
     fewest = min((len(np.unique(own)) for own in groups if own is not None), default=FEWEST_GROUPS)
-    if fewest >= FEWEST_GROUPS:
+    if fewest >= FEWEST_GROUPS or min(len(labelled), len(unlabelled)) < LEAST_TOLD_APART:
         return False, ""
     return False, "one group cannot tell" if fewest == 1 else f"{fewest} groups cannot tell"
 
