@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import MODEL, PRETRAINED, STAGES, data
+from tiny import MODEL, PRETRAINED, STAGES, data, shapes
 
 from raytl.search.propose.effort import Effort
 from raytl.search.space.binding import BoundSpace
@@ -27,6 +27,17 @@ def effort(tmp_path: Path) -> Effort:
 
 def test_a_convex_head_trains_nothing(effort: Effort) -> None:
     assert effort.passes(Strategy(PRETRAINED, cut=STAGES, head="stages")).trained == 0.0
+
+
+def test_a_head_passes_the_images_of_all_domains_that_join_it(tmp_path: Path) -> None:
+    file = tmp_path / "effort.yaml"
+    file.write_text(f"space:\n  source_model: ['{PRETRAINED}', '{MODEL}']\n  cut: any\n")
+    held = replace(data(), source_domains={"bright": shapes(12, 3), "dim": shapes(9, 5)})
+    effort = Effort(BoundSpace(load_space(str(file)), held), BUDGET)
+    head = Strategy(PRETRAINED, cut=STAGES, head="stages")
+    joined = [effort.passes(replace(head, source_domain=name)).forward for name in ("bright", "dim", "bright + dim")]
+    none = effort.passes(head).forward
+    assert joined[2] - none == pytest.approx(sum(joined[:2]) - 2 * none) and joined[1] > none
 
 
 def test_every_step_passes_a_batch_of_every_role(effort: Effort) -> None:
