@@ -82,8 +82,9 @@ class Recipes:
         """Convex heads by source model: on the target's labels, and joined with a domain's.
 
         The domain is the model's own where it learned one, else the most promising, and besides it all together whose
-        labels are borne out. Where there are unlabelled images its features take on the target's moments, and heads
-        learn from these images as well, besides one that does not.
+        labels are borne out; of those that the space names, where it says which may join. Where there are unlabelled
+        images its features take on the target's moments, and heads learn from these images as well, besides one that
+        does not.
         All on all stages of the network, and the first on the last alone. Without target labels all are on the
         domain's. Beside them, a head made of the classes' names where the model reads these, and those of the space's
         own that go by what an image is near to.
@@ -97,8 +98,9 @@ class Recipes:
 
     def _probes_of(self, uri: str, survey: Survey) -> list[Strategy]:
         pretraining = parse_pretrain(uri)
-        own = pretraining[0] if pretraining is not None and pretraining[0] in survey.domains else None
-        domain = own or next(iter(survey.domains), None)
+        domains = self._joining(survey.domains)
+        own = pretraining[0] if pretraining is not None and pretraining[0] in domains else None
+        domain = own or next(iter(domains), None)
         count = self._space.stage_count(uri)
         last = Strategy(uri, cut=count, head="logistic", class_weights=self._recipe.class_weights)
         joined = replace(last, head="stages", source_domain=domain)
@@ -118,13 +120,18 @@ class Recipes:
             found.append(replace(found[0], class_weights="none"))
         found += [replace(last, head=head) for head in self._space.near_heads]
         alike = [] if domain is None else [joined]
-        several = survey.agreed[:MOST_TOGETHER]
+        several = self._joining(survey.agreed)[:MOST_TOGETHER]
         if own is None and len(several) > 1 and uri != PLAIN_PIXELS:
             alike.append(replace(joined, source_domain=together(several)))
         found += alike
         if adapts:
             found += [_adapted(probe, PROPAGATION) for probe in (replace(last, head="stages"), *alike)]
         return [*found, *self._named(uri, count)]
+
+    def _joining(self, domains: Sequence[str]) -> list[str]:
+        """Those that probes and baselines learn from: all, unless the space says which."""
+        named = self._space.source_domains if self._space.space.says("source_domain") else domains
+        return [domain for domain in domains if domain in named]
 
     def _named(self, uri: str, count: int) -> list[Strategy]:
         """A head made of the classes' names, where these mean something to the source model."""
@@ -141,7 +148,7 @@ class Recipes:
         architecture untrained. ``source-only``: trained on the labels of the most promising source domain alone.
         Without target labels all of them learn from that domain's.
         """
-        domain = survey.domains[0] if survey.domains else None
+        domain = next(iter(self._joining(survey.domains)), None)
         labelled = None if self._labelled else domain
         found: dict[str, Strategy] = {}
         reference = next(

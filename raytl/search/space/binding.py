@@ -221,8 +221,7 @@ class BoundSpace:
     @property
     def forbids_adaptation(self) -> bool:
         """Whether the space says that there is to be none; one that is silent on it leaves the probes their own."""
-        said = self.space.values.get("space") or {}
-        return "adaptation" in said and set(self.space.components["adaptation"]) == {NONE}
+        return self.space.says("adaptation") and set(self.space.components["adaptation"]) == {NONE}
 
     def _expand_adaptations(self, domains: list[str]) -> dict[str, list[str]]:
         """The losses whose roles are there, by the domain (or none) that joins the training; domains without any go."""

@@ -84,6 +84,10 @@ class SearchSpace:
     first: tuple[dict[str, Any], ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    def says(self, key: str) -> bool:
+        """Whether the space names options of a dimension itself; what it is silent on is left to its defaults."""
+        return key in (self.values.get("space") or {})
+
 
 def load_space(name_or_path: str, assignments: Sequence[str] = ()) -> SearchSpace:
     """Read a shipped space by name or a file, narrowed by ``key=value`` assignments. Raises UserError with the line."""

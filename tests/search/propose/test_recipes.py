@@ -15,7 +15,7 @@ from raytl.adaptation.mcc import MccConfig
 from raytl.adaptation.moments import LEAST_SEEN
 from raytl.judging.verdict import USUAL, lacks
 from raytl.search.jobs import Survey
-from raytl.search.propose.recipes import Recipes
+from raytl.search.propose.recipes import SOURCE_ONLY, Recipes
 from raytl.search.propose.sampler import TpeSampler
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
@@ -68,7 +68,10 @@ class TestProbes:
         assert {s.cut for s in probes[PRETRAINED]} == {STAGES}
 
     def test_a_model_is_also_probed_together_with_the_domain_that_it_learned(self, tmp_path: Path) -> None:
-        probes = recipes(tmp_path, data(8)).probes(Survey(("far", "bright")))
+        held = data(8)
+        held = replace(held, source_domains={**held.source_domains, "far": shapes(9, 6)})
+        probes = recipes(tmp_path, held).probes(Survey(("far", "bright")))
+        del probes[f"pretrain:far/{MODEL}"]
         domains = {uri: [strategy.source_domain for strategy in strategies] for uri, strategies in probes.items()}
         # The labels of 'other' are not the task's: it cannot join, and its model joins the most promising domain.
         assert domains == {
@@ -95,6 +98,31 @@ class TestProbes:
         held = replace(data(target=None), source_domains={"bright": shapes(9, 3), "dim": shapes(9, 5)})
         probes = recipes(tmp_path, held).probes(Survey(("bright", "dim"), agreed=("bright", "dim")))
         assert {s.source_domain for strategies in probes.values() for s in strategies} == {"bright", "dim"}
+
+    @pytest.mark.parametrize(
+        ("assignments", "wanted"),
+        [
+            ((), {"far", "bright", "bright + dim"}),
+            (("source_domain=any",), {"far", "bright", "bright + dim"}),
+            (("source_domain=[none, dim]",), {"dim"}),
+            (("source_domain=[bright, dim]",), {"bright", "bright + dim"}),
+            (("source_domain=none",), set()),
+        ],
+    )
+    def test_where_the_space_names_domains_no_other_joins(
+        self, tmp_path: Path, assignments: tuple[str, ...], wanted: set[str]
+    ) -> None:
+        file = tmp_path / "silent.yaml"
+        file.write_text(f"space: {{source_model: ['pretrain:*/{MODEL}', {MODEL}]}}")
+        held = data(8)
+        held = replace(held, source_domains={**held.source_domains, "dim": shapes(9, 5), "far": shapes(9, 6)})
+        made = Recipes(BoundSpace(load_space(str(file), assignments), held))
+        survey = Survey(("far", "bright", "dim"), agreed=("bright", "dim"))
+        learned = {uri: made.probes(survey)[uri] for uri in (PRETRAINED, OTHER)}
+        assert {s.source_domain for strategies in learned.values() for s in strategies} - {None} == wanted
+        alone = [made.baselines(ORDER, survey).get(SOURCE_ONLY)]
+        assert {s.source_domain for s in alone if s is not None} <= wanted
+        assert (alone != [None]) == bool(wanted)
 
     @pytest.mark.parametrize("target", [20, None])
     @pytest.mark.parametrize(
