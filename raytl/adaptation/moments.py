@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,8 +47,17 @@ class Moments(AdaptationLoss):
         return target.logits.new_zeros(())
 
 
-def match_moments(source: Tensor, target: Tensor) -> Tensor:
-    """Source features (n, d) with the mean and the deviation of the target's (m, d), each feature by itself."""
+def match_moments(source: Tensor, target: Tensor, parts: np.ndarray | None = None) -> Tensor:
+    """Source features (n, d) with the mean and the deviation of the target's (m, d), each feature by itself.
+
+    parts: (n,), of which part of the source each is, where each is to have them; None for a single one.
+    """
+    if parts is not None:
+        moved = torch.empty_like(source)
+        for part in np.unique(parts):
+            rows = torch.as_tensor(np.flatnonzero(parts == part), device=source.device)
+            moved[rows] = match_moments(source[rows], target)
+        return moved
     x, like = source.double(), target.double()
     mean, deviation = x.mean(dim=0), x.std(dim=0, correction=0)
     # A feature that varies by no more than rounding says nothing, and is not to be blown up.

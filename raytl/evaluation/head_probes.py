@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from raytl.evaluation.calibration import fit_temperature
@@ -85,6 +86,7 @@ def solve_parts(
     seed: int,
     target: np.ndarray | None = None,
     views: np.ndarray | None = None,
+    domains: np.ndarray | None = None,
     at_least: float = 0.0,
 ) -> SolvedHead:
     """The best linear head for labelled features, or the best average of layers on each stage's.
@@ -99,6 +101,10 @@ def solve_parts(
     are solved for on the target's images alone, the second one's on all. The target's images say, out of fold, which
     member and which of its layers have how much of a say, so that a source domain that is of no use is hardly heard.
     at_least: the share of the second member where they do not contradict it, whichever they prefer.
+
+    domains: (n,), of which source domain each is, None for a single one or beside the target's images. Each has a
+    member then, all with as much of a say: nothing tells which is right of the target, and where one is wrong others
+    are unsure. How sure to be is told by images of one domain, of which the others' members speak too.
     """
     features = features.cpu() if len(features) <= ON_CPU else features
     own = np.ones(len(labels), dtype=bool) if target is None else np.asarray(target, dtype=bool)
@@ -108,17 +114,15 @@ def solve_parts(
         probe = solve(features, labels, sample_weight=weights, groups=groups, telling=telling)
         return SolvedHead((probe,), 1, np.ones(1), probe.out_of_fold, 1.0, probe.temperature)
     everyone = np.ones(len(labels), dtype=bool)
-    # Judged by the target's images, layers that know its classes alone would silence those that know the others.
-    covered = bool(np.isin(labels, labels[own]).all())
-    members = [own, everyone] if covered and not own.all() else [everyone]
+    members = _members(labels, own, domains)
     probes, said = [], []
     asked = everyone if telling is None else telling > 0
     for member in members:
         rows, grouped = np.flatnonzero(member), None if groups is None else groups[member]
-        own_features = features if member.all() else features[torch.as_tensor(rows, device=features.device)]
-        for seen in own_features.split(list(widths), dim=1):
+        index = torch.as_tensor(rows, device=features.device)
+        for whole in features.split(list(widths), dim=1):
             probe = solve(
-                seen,
+                whole if member.all() else whole[index],
                 labels[rows],
                 sample_weight=weights[rows],
                 groups=grouped,
@@ -130,6 +134,8 @@ def solve_parts(
             probes.append(probe)
             # Of another domain's images the target's own layers say nothing.
             everything = np.full((len(labels), classes), np.nan)
+            if domains is not None:
+                everything[~member] = softmax(probe.logits(whole.numpy(force=True)[~member]), axis=1)
             everything[rows] = probe.out_of_fold
             said.append(everything[asked])
     stacked = np.stack(said)
@@ -151,6 +157,16 @@ def solve_parts(
     return SolvedHead(
         tuple(probes), len(members), shares, out_of_fold, float(np.float32(1.0 / temperature)), temperature
     )
+
+
+def _members(labels: np.ndarray, own: np.ndarray, domains: np.ndarray | None) -> list[np.ndarray]:
+    """Which images (n,) the layers of each member are solved for on."""
+    everyone = np.ones(len(labels), dtype=bool)
+    if domains is not None:
+        return [domains == domain for domain in np.unique(domains)]
+    # Judged by the target's images, layers that know its classes alone would silence those that know the others.
+    covered = bool(np.isin(labels, labels[own]).all())
+    return [own, everyone] if covered and not own.all() else [everyone]
 
 
 def _telling(

@@ -48,9 +48,10 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     weighs the same, as it does in a step of training. matched: source features take on the target's moments first
     (:func:`match_moments`). balanced: every class weighs the same too. Where images have augmented views, the head
     learns from these as well, and all versions of an image weigh as much as one. Where there are unlabelled images for
-    it (``roles.taught``), it learns from these too, from what is believed of them (:mod:`raytl.training.taught`). Where
-    no role has labels, or the head is made of the classes' names, it stays as it is; where its features are not finite,
-    FloatingPointError is raised.
+    it (``roles.taught``), it learns from these too, from what is believed of them (:mod:`raytl.training.taught`). Of
+    several source domains without labels of the target each has its own moments, and its own layers on the stages.
+    Where no role has labels, or the head is made of the classes' names, it stays as it is; where its features are not
+    finite, FloatingPointError is raised.
     """
     head = network.model.head
     if isinstance(head, ZeroShotHead) or all(pool.labels is None for pool in roles.training.values()):
@@ -73,6 +74,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         seed=seed,
         target=given.target,
         views=given.views,
+        domains=given.domains,
         at_least=_at_least(head, given, roles, classes),
     )
     believed = None
@@ -123,8 +125,9 @@ class _Given:
     """What a head is solved for on: the labelled images of all roles, one role's after the other's.
 
     features: (n, d), finite; labels, weights: (n,); groups: (n,) or None. target, views: bool (n,), which are of the
-    target, and which are augmented versions. met: features (m, d) of some unlabelled images, None without such or where
-    nobody asks for them.
+    target, and which are augmented versions. domains: (n,), the number of the source domain that each is of, where
+    there are several and nothing of the target; else None. met: features (m, d) of some unlabelled images, None without
+    such or where nobody asks for them.
     """
 
     features: Tensor
@@ -133,13 +136,15 @@ class _Given:
     groups: np.ndarray | None
     target: np.ndarray
     views: np.ndarray
+    domains: np.ndarray | None
     met: Tensor | None
 
 
 def _given(network: Network, roles: Roles, classes: int, seed: int, *, matched: bool) -> _Given:
     labelled = {role: pool for role, pool in roles.training.items() if pool.labels is not None}
+    several = max(1, len(roles.domain_sizes))
     kept = {
-        role: spread_source(_labels(pool), classes, seed, roles.domains) if role != "target" else np.arange(len(pool))
+        role: np.arange(len(pool)) if role == "target" else spread_source(_labels(pool), classes, seed, several)
         for role, pool in labelled.items()
     }
     labelled = {role: pool.subset(kept[role]) for role, pool in labelled.items()}
@@ -149,9 +154,12 @@ def _given(network: Network, roles: Roles, classes: int, seed: int, *, matched: 
     asked = matched or (isinstance(network.model.head, StagesHead) and "target" in labelled)
     if asked and "source" in labelled and roles.sample is not None:
         met = features_of(network, roles.sample[0])
+    domains = None
+    if several > 1 and list(labelled) == ["source"]:
+        domains = np.tile(np.repeat(np.arange(several), roles.domain_sizes)[kept["source"]], times["source"])
     if matched and met is not None:
         own = [seen[role][: len(pool)] for role, pool in labelled.items() if role == "target"]
-        seen["source"] = match_moments(seen["source"], torch.cat([met, *own]))
+        seen["source"] = match_moments(seen["source"], torch.cat([met, *own]), domains)
     features = torch.cat(list(seen.values())) if len(seen) > 1 else next(iter(seen.values()))
     if not (torch.isfinite(features).all() and (met is None or torch.isfinite(met).all())):
         raise FloatingPointError("features are not finite")
@@ -164,6 +172,7 @@ def _given(network: Network, roles: Roles, classes: int, seed: int, *, matched: 
         _groups(labelled, roles, kept),
         np.concatenate([np.full(len(pool) * times[role], role == "target") for role, pool in labelled.items()]),
         np.concatenate([np.arange(len(pool) * times[role]) >= len(pool) for role, pool in labelled.items()]),
+        domains,
         met,
     )
 

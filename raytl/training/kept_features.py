@@ -76,7 +76,8 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
     unlabelled = joined.features[:0] if without is None else without
     matched = strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.matches_moments
     if matched and not joined.target.all():
-        joined = _matched(joined, unlabelled)
+        parts = np.repeat(np.arange(len(found)), [len(part) for part in found])
+        joined = _matched(joined, unlabelled, None if joined.target.any() else parts)
     some = spread(np.arange(len(unlabelled)), most_unlabelled(unlabelled.shape[1]))
     return replace(joined.bounded(), unlabelled=unlabelled[some])
 
@@ -128,11 +129,15 @@ def _of_unlabelled(workspace: Workspace, network: Network, weights: str, strateg
     return features_of(network, maker.make(seen)).cpu().numpy().astype(np.float32)
 
 
-def _matched(kept: KeptFeatures, unlabelled: np.ndarray) -> KeptFeatures:
-    """The same with the source domain's features as its head has learned from them. unlabelled: (m, d)."""
+def _matched(kept: KeptFeatures, unlabelled: np.ndarray, parts: np.ndarray | None) -> KeptFeatures:
+    """The same with the source domain's features as its head has learned from them.
+
+    unlabelled: (m, d). parts: (n,), of which domain each is, where these have the target's moments each by itself.
+    """
     like = np.concatenate([unlabelled, kept.features[kept.target]])
     features = kept.features.copy()
-    features[~kept.target] = match_moments(torch.from_numpy(features[~kept.target]), torch.from_numpy(like)).numpy()
+    source = torch.from_numpy(features[~kept.target])
+    features[~kept.target] = match_moments(source, torch.from_numpy(like), parts).numpy()
     return replace(kept, features=features)
 
 

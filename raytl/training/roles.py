@@ -109,8 +109,8 @@ class Roles:
     role, and of the sample; None where every image is its own. strong: the unlabelled images for the strong view.
     unlabelled: those that training or batch norm's statistics take; taught: those that a head is solved for on. sample:
     some of them, and slightly moved versions; quick_sample: fewer.
-    domains: how many source domains join, be they together. validation: the target images of the validation fold;
-    validation_index: which ones (v,), empty without a fold.
+    domain_sizes: images of each source domain that joins, one's after the other's in their pool.
+    validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
     source_sample: held-out images of the source domains that may join a training, whether or not one joins this one, so
     that trials with and without are scored alike; of a head fewer, and none where folds of the target say better what
     is right. quick_source_sample: fewer, and None where a validation fold says better who falls behind.
@@ -118,7 +118,7 @@ class Roles:
 
     training: dict[str, Pool] = field(default_factory=dict)
     groups: dict[str, np.ndarray | None] = field(default_factory=dict)
-    domains: int = 1
+    domain_sizes: tuple[int, ...] = ()
     strong: Pool | None = None
     unlabelled: Pool | None = None
     taught: Pool | None = None
@@ -182,13 +182,13 @@ def make_roles(
     if domain is not None:
         relabelled = domain.with_classes(data.classes)
         train = source_index(workspace, strategy)
+        of_each = [images.subset(index) for images, index in source_parts(workspace, strategy)]
+        roles.domain_sizes = tuple(len(images) for images in of_each)
         if strategy.convex:  # the others would pass through the network for nothing, and those of a domain pass it once
-            of_each = [images.subset(index) for images, index in source_parts(workspace, strategy)]
             training["source"] = together([make(images, images.labels) for images in of_each])
         else:
             training["source"] = make(relabelled, relabelled.labels).subset(train)
         roles.groups["source"] = None if domain.groups is None else domain.groups[train]
-        roles.domains = len(data.domains_of(strategy.source_domain or ""))
     if held_out is not None:
         roles.source_sample = maker.make(held_out, held_out.labels)
         if roles.validation is None:

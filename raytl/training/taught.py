@@ -40,11 +40,12 @@ class Believed:
     """Of the unlabelled images: probabilities (m, k).
 
     labelled: the same of the labelled ones of the target (n, k), by what none of them said of itself; NaN where nothing
-    else did.
+    else did. confidence: how sure a head is to be on average that learns from them.
     """
 
     unlabelled: np.ndarray
     labelled: np.ndarray
+    confidence: float
 
     @property
     def labels(self) -> np.ndarray:
@@ -122,7 +123,8 @@ def believe(
             weights = told.sum() / (len(np.unique(labels[told])) * even)
         shares = mixture_shares(np.stack([q[told] for _, q in both]), labels[told], weights)
     (neighbours, mine), (head, held) = both
-    return Believed(shares[0] * neighbours + shares[1] * head, shares[0] * mine + shares[1] * held)
+    believed = shares[0] * neighbours + shares[1] * head
+    return Believed(believed, shares[0] * mine + shares[1] * held, float(believed.max(axis=1).mean()))
 
 
 def believe_a_domain(unlabelled: Tensor, said: np.ndarray, *, widths: Sequence[int]) -> Believed:
@@ -131,13 +133,15 @@ def believe_a_domain(unlabelled: Tensor, said: np.ndarray, *, widths: Sequence[i
     unlabelled: features (m, d); said: (m, k). Neighbours are heard as far as they agree, without the image itself, with
     what is said of it, beyond chance (Cohen's kappa): how alike images of one class are to the network is then known
     without a label. Classes stay as frequent as the head has them, and what is said of both is multiplied, so that what
-    either is sure is not the class is not.
+    either is sure is not the class is not. What neighbours say is spread thin, and no label tells how sure that is to
+    be: a head that learns from it is as sure as the one without.
     """
     said = np.clip(said, _NEVER, None)
     heard, of_others = (_as_frequent(rows, said) for rows in pass_on(unlabelled, said, widths=widths))
     share = _agreement(said.argmax(axis=1), of_others.argmax(axis=1), said.shape[1])
     pooled = said ** (1 - share) * heard**share
-    return Believed(pooled / pooled.sum(axis=1, keepdims=True), np.empty((0, said.shape[1])))
+    confidence = float(said.max(axis=1).mean())
+    return Believed(pooled / pooled.sum(axis=1, keepdims=True), np.empty((0, said.shape[1])), confidence)
 
 
 def _as_frequent(heard: np.ndarray, said: np.ndarray) -> np.ndarray:
@@ -177,8 +181,8 @@ def solve_taught(
     """Linear layers on each stage's features of the labelled images (n, d) and the unlabelled ones (m, d).
 
     weights: (n,) of the labelled images; the unlabelled ones weigh as much as one role of these. target: bool (n,),
-    which of them are the target's, of which ``believed`` tells; there may be none. The average is as sure as what is
-    believed is.
+    which of them are the target's, of which ``believed`` tells; there may be none. The average is as sure as
+    ``believed.confidence``.
     """
     classes = believed.unlabelled.shape[1]
     everything = torch.cat([features, unlabelled])
@@ -202,7 +206,7 @@ def solve_taught(
     out_of_fold[target] = believed.labelled
     found = SolvedHead(probes, 1, np.full(len(probes), 1 / len(probes)), out_of_fold, 1.0, 1.0)
     said = said_by(found, widths, unlabelled)
-    sharpness = 1.0 / confidence_temperature(said, float(believed.unlabelled.max(axis=1).mean()))
+    sharpness = 1.0 / confidence_temperature(said, believed.confidence)
     return replace(found, sharpness=float(np.float32(sharpness)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,16 @@ def test_a_feature_that_does_not_vary_is_moved_and_no_more() -> None:
     assert match_moments(source, target).tolist() == [[2.0], [2.0], [2.0]]
     assert match_moments(target, source).std() > 0  # hardly, but what told images apart still does
     assert torch.isfinite(match_moments(source, source)).all()
+
+
+def test_each_part_of_the_source_can_have_them_by_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    source, target = torch.randn(30, 3, generator=generator), torch.randn(20, 3, generator=generator) * 2
+    parts = np.array([0, 5] * 15)
+    source[1::2] = source[1::2] * 4 - 7
+    moved = match_moments(source, target, parts)
+    for part in (0, 5):
+        torch.testing.assert_close(moved[parts == part], match_moments(source[parts == part], target))
 
 
 def test_rounding_is_not_blown_up() -> None:

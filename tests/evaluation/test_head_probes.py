@@ -118,3 +118,34 @@ def test_a_least_share_is_given_to_a_domain_that_the_target_does_not_contradict(
 
     assert joined("right", 0.0)[STAGES:].sum() < 0.96 and joined("right", 0.97)[STAGES:].sum() == pytest.approx(0.97)
     np.testing.assert_array_equal(joined("permuted", 0.97), joined("permuted", 0.0))
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_of_several_domains_each_has_layers_of_its_own_and_as_much_of_a_say(views: bool) -> None:
+    world = World(0)
+    labels = np.tile(np.repeat(np.arange(CLASSES), 12), 2)
+    features = np.concatenate([world.features(labels[:120], 0.2), world.features(labels[:120], -0.2)])
+    domains = np.repeat([0, 1], 120)
+    copies = np.tile(np.arange(240) % 3 == 2, 1) if views else np.zeros(240, dtype=bool)
+    given = {"widths": [WIDTH] * STAGES, "balanced": False, "seed": 0, "views": copies}
+    weights, nobody = np.full(240, 1 / 240), np.zeros(240, dtype=bool)
+    x = torch.as_tensor(features)
+    both = solve_parts(x, labels, CLASSES, weights, None, target=nobody, domains=domains, **given)
+    assert (both.members, both.shares.tolist()) == (2, [1 / (2 * STAGES)] * (2 * STAGES))
+    for number in (0, 1):
+        own = domains == number
+        alone = solve_parts(
+            x[own], labels[own], CLASSES, weights[own], None, target=nobody[own], **{**given, "views": copies[own]}
+        )
+        theirs = both.probes[number * STAGES :][:STAGES]
+        assert all(np.allclose(a.weight, b.weight, atol=1e-6) for a, b in zip(theirs, alone.probes, strict=True))
+    # Of each image one half of them speaks that saw others of its domain, and one that saw none of it.
+    told = np.isfinite(both.out_of_fold).all(axis=1)
+    assert (told == ~copies).all()
+    stages = np.split(features, STAGES, axis=1)
+    layers = [probe.logits(stage) for probe, stage in zip(both.probes[STAGES:], stages, strict=True)]
+    of_second = np.mean([np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in layers], axis=0)
+    first = told & (domains == 0)
+    of_first = 2 * both.out_of_fold[first] - of_second[first]
+    assert (of_first > -1e-9).all() and np.allclose(of_first.sum(axis=1), 1)
+    assert (of_first.argmax(axis=1) == labels[first]).mean() > 0.8

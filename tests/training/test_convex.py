@@ -454,7 +454,7 @@ class TestStages:
         with torch.inference_mode():
             said = head(features).softmax(dim=1).numpy()
         assert (said.argmax(axis=1) == found.labels).mean() > 0.9
-        assert said.max(axis=1).mean() == pytest.approx(found.unlabelled.max(axis=1).mean(), abs=0.02)
+        assert said.max(axis=1).mean() == pytest.approx(found.confidence, abs=0.02)
 
     @pytest.mark.parametrize("domain", [None, "bright"])
     def test_where_neighbours_are_not_heard_it_is_what_the_labels_make_of_it(
@@ -559,6 +559,26 @@ class TestDomainsTogether:
         kept = gather_features(space, self.BOTH, model)
         assert kept is not None and (~kept.target).sum() == 30
         assert kept.weights[~kept.target].sum() == pytest.approx(kept.weights[kept.target].sum()) == pytest.approx(1)
+
+    def test_without_target_labels_each_has_its_own_layers(self, tmp_path: Path, held: TrainingData) -> None:
+        space = workspace(tmp_path, replace(held, target=None), folds=(0, 0))
+        strategy = replace(self.BOTH, adaptation="moments", target_labels=False)
+        heads, features = {}, {}
+        for name in ("bright", "dim", "bright + dim"):
+            job = TrialJob(replace(strategy, source_domain=name), None, final=True)
+            result = run_trial(space, job, lambda metrics: None)
+            heads[name] = result.model.head
+            kept = gather_features(space, job.strategy, result.model)
+            assert kept is not None and not kept.target.any()
+            features[name] = kept.features
+        np.testing.assert_allclose(features["bright + dim"], np.concatenate([features["bright"], features["dim"]]))
+        both = heads["bright + dim"]
+        assert isinstance(both, StagesHead)
+        assert (both.members, float(both.shares.min())) == (2, float(both.shares.max()))
+        for number, name in enumerate(("bright", "dim")):
+            for mine, alone in zip(both.parts[number * STAGES :], heads[name].parts, strict=False):
+                apart = (mine.weight - alone.weight).detach().norm()
+                assert apart <= 0.05 * alone.weight.detach().norm()
 
     def test_their_names_are_the_tasks(self, space: Workspace) -> None:
         with pytest.raises(UserError, match=r"no source domain 'bright \+ nobody'"):

@@ -82,9 +82,9 @@ class Recipes:
         """Convex heads by source model: on the target's labels, and joined with a domain's.
 
         The domain is the model's own where it learned one, else the most promising, and besides it all together whose
-        labels are borne out; of those that the space names, where it says which may join. Where there are unlabelled
-        images its features take on the target's moments, and heads learn from these images as well, besides one that
-        does not.
+        labels are borne out (without target labels all together alone, on all stages); of those that the space names,
+        where it says which may join. Where there are unlabelled images its features take on the target's moments, and
+        heads learn from these images as well, besides one that does not.
         All on all stages of the network, and the first on the last alone. Without target labels all are on the
         domain's. Beside them, a head made of the classes' names where the model reads these, and those of the space's
         own that go by what an image is near to.
@@ -108,25 +108,37 @@ class Recipes:
         adapts = seen is not None and len(seen) >= LEAST_SEEN and not self._space.forbids_adaptation
         if adapts:
             joined = _adapted(joined, MOMENTS)
+        several = [] if own is not None or uri == PLAIN_PIXELS else self._together(survey, domain)
         if not self._labelled:
             bare = replace(last, source_domain=domain)
             heads = ["logistic", *self._space.near_heads]
-            learned = [] if domain is None else [joined, *(replace(joined, head=head) for head in heads), bare]
+            whole = replace(joined, source_domain=together(several) if several else domain)
+            learned = [] if domain is None else [whole, *(replace(joined, head=head) for head in heads), bare]
             if adapts and domain is not None:
-                learned.append(_adapted(joined, PROPAGATION))
+                learned.append(_adapted(whole, PROPAGATION))
             return list(dict.fromkeys([*learned, *self._named(uri, count)]))
         found = [replace(last, head="stages"), last] if count > 1 else [last]
         if self._both_ways:
             found.append(replace(found[0], class_weights="none"))
         found += [replace(last, head=head) for head in self._space.near_heads]
         alike = [] if domain is None else [joined]
-        several = self._joining(survey.agreed)[:MOST_TOGETHER]
-        if own is None and len(several) > 1 and uri != PLAIN_PIXELS:
+        if several:
             alike.append(replace(joined, source_domain=together(several)))
         found += alike
         if adapts:
             found += [_adapted(probe, PROPAGATION) for probe in (replace(last, head="stages"), *alike)]
         return [*found, *self._named(uri, count)]
+
+    def _together(self, survey: Survey, first: str | None) -> list[str]:
+        """The domains that join a head together; none where it is not several. first: the most promising.
+
+        Without target labels each has layers of its own, of which one that lacks a class is sure that it is another.
+        """
+        agreed, domains = self._joining(survey.agreed), self._space.data.source_domains
+        if not self._labelled and first is not None:
+            agreed = [name for name in agreed if set(domains[name].classes) >= set(domains[first].classes)]
+            agreed = agreed if first in agreed else []
+        return agreed[:MOST_TOGETHER] if len(agreed) > 1 else []
 
     def _joining(self, domains: Sequence[str]) -> list[str]:
         """Those that probes and baselines learn from: all, unless the space says which."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import MODEL, PRETRAINED, STAGES, data, shapes, workspace
+from tiny import CLASSES, MODEL, PRETRAINED, STAGES, data, shapes, workspace
 
 from raytl import sources
 from raytl.adaptation.mcc import MccConfig
@@ -94,10 +94,35 @@ class TestProbes:
         assert {s.source_domain for s in made.probes(survey)[PRETRAINED]} == {None, "bright"}
         assert {s.source_domain for s in made.probes(survey)["plain:pixels"]} == {None, "far"}
 
-    def test_without_target_labels_none_are_for_nothing_tells_whether_that_is_better(self, tmp_path: Path) -> None:
-        held = replace(data(target=None), source_domains={"bright": shapes(9, 3), "dim": shapes(9, 5)})
-        probes = recipes(tmp_path, held).probes(Survey(("bright", "dim"), agreed=("bright", "dim")))
-        assert {s.source_domain for strategies in probes.values() for s in strategies} == {"bright", "dim"}
+    def test_without_target_labels_those_with_all_classes_are_joined_on_all_stages(self, tmp_path: Path) -> None:
+        held = data(target=None)
+        others = {"dim": shapes(9, 5), "far": shapes(9, 6), "half": shapes(9, 7, classes=CLASSES[:2])}
+        made = recipes(tmp_path, replace(held, source_domains={**held.source_domains, **others}))
+
+        def joined(*order: str, agreed: tuple[str, ...]) -> list[tuple[str | None, str, str]]:
+            probes = made.probes(Survey(order, agreed=agreed))[OTHER]
+            return [(s.source_domain, s.head, s.adaptation) for s in probes]
+
+        both, three = "bright + dim", "bright + dim + half"
+        assert joined("bright", "dim", "far", agreed=("bright", "dim")) == [
+            (both, "stages", "moments"),
+            ("bright", "logistic", "moments"),
+            ("bright", "logistic", "none"),
+            (both, "stages", "propagation"),
+        ]
+        # What lacks a class would be sure that it is another one; with the most promising all that it has are there.
+        for order, agreed, wanted in (
+            (("bright", "half", "dim"), ("bright", "half", "dim"), both),
+            (("bright", "half"), ("bright", "half"), "bright"),
+            (("half", "bright", "dim"), ("half", "bright", "dim"), three),
+            (("far", "bright", "dim"), ("bright", "dim"), "far"),
+            (("bright", "dim"), ("bright",), "bright"),
+            (("bright", "dim"), (), "bright"),
+        ):
+            assert {domain for domain, head, _ in joined(*order, agreed=agreed) if head == "stages"} == {wanted}
+        with_own = made.probes(Survey(("dim", "bright"), agreed=("dim", "bright")))
+        assert {s.source_domain for s in with_own[PRETRAINED]} == {"bright"}
+        assert {s.source_domain for s in with_own["plain:pixels"]} == {"dim"}
 
     @pytest.mark.parametrize(
         ("assignments", "wanted"),
