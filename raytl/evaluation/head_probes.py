@@ -104,7 +104,8 @@ def solve_parts(
 
     domains: (n,), of which source domain each is, None for a single one or beside the target's images. Each has a
     member then, all with as much of a say: nothing tells which is right of the target, and where one is wrong others
-    are unsure. How sure to be is told by images of one domain, of which the others' members speak too.
+    are unsure. Images of a class that a domain lacks it has from the others. How sure to be is told by images of one
+    domain, of which the others' members speak too.
     """
     features = features.cpu() if len(features) <= ON_CPU else features
     own = np.ones(len(labels), dtype=bool) if target is None else np.asarray(target, dtype=bool)
@@ -163,7 +164,9 @@ def _members(labels: np.ndarray, own: np.ndarray, domains: np.ndarray | None) ->
     """Which images (n,) the layers of each member are solved for on."""
     everyone = np.ones(len(labels), dtype=bool)
     if domains is not None:
-        return [domains == domain for domain in np.unique(domains)]
+        # Without a class a member would be sure that its images are of another one.
+        each = [domains == domain for domain in np.unique(domains)]
+        return [own | ~np.isin(labels, labels[own]) for own in each]
     # Judged by the target's images, layers that know its classes alone would silence those that know the others.
     covered = bool(np.isin(labels, labels[own]).all())
     return [own, everyone] if covered and not own.all() else [everyone]

@@ -149,3 +149,17 @@ def test_of_several_domains_each_has_layers_of_its_own_and_as_much_of_a_say(view
     of_first = 2 * both.out_of_fold[first] - of_second[first]
     assert (of_first > -1e-9).all() and np.allclose(of_first.sum(axis=1), 1)
     assert (of_first.argmax(axis=1) == labels[first]).mean() > 0.8
+
+
+def test_a_domain_that_lacks_a_class_learns_it_from_the_others() -> None:
+    world = World(1)
+    full, fewer = np.repeat(np.arange(CLASSES), 12), np.repeat(np.arange(2, CLASSES), 12)
+    labels, domains = np.concatenate([full, fewer]), np.repeat([0, 1], [len(full), len(fewer)])
+    features = torch.as_tensor(np.concatenate([world.features(full, 0.2), world.features(fewer, -0.2)]))
+    weights, nobody = np.full(len(labels), 1 / len(labels)), np.zeros(len(labels), dtype=bool)
+    head = solve_parts(
+        features, labels, CLASSES, weights, None,
+        widths=[WIDTH] * STAGES, balanced=False, seed=0, target=nobody, domains=domains,
+    )  # fmt: skip
+    of_lacking = np.repeat([0, 1], 100)
+    assert (said(head, world.features(of_lacking)).argmax(1) == of_lacking).mean() > 0.8

@@ -132,13 +132,11 @@ class Recipes:
     def _together(self, survey: Survey, first: str | None) -> list[str]:
         """The domains that join a head together; none where it is not several. first: the most promising.
 
-        Without target labels each has layers of its own, of which one that lacks a class is sure that it is another.
+        Without target labels nothing but their agreement speaks for them, and one that promises more goes before.
         """
-        agreed, domains = self._joining(survey.agreed), self._space.data.source_domains
-        if not self._labelled and first is not None:
-            agreed = [name for name in agreed if set(domains[name].classes) >= set(domains[first].classes)]
-            agreed = agreed if first in agreed else []
-        return agreed[:MOST_TOGETHER] if len(agreed) > 1 else []
+        agreed = self._joining(survey.agreed)
+        several = len(agreed) > 1 and (self._labelled or first in agreed)
+        return agreed[:MOST_TOGETHER] if several else []
 
     def _joining(self, domains: Sequence[str]) -> list[str]:
         """Those that probes and baselines learn from: all, unless the space says which."""
