@@ -132,11 +132,14 @@ class Recipes:
     def _together(self, survey: Survey, first: str | None) -> list[str]:
         """The domains that join a head together; none where it is not several. first: the most promising.
 
-        Without target labels nothing but their agreement speaks for them, and one that promises more goes before.
+        Without target labels it is among them: it is right more often of what the others say than these are.
         """
         agreed = self._joining(survey.agreed)
-        several = len(agreed) > 1 and (self._labelled or first in agreed)
-        return agreed[:MOST_TOGETHER] if several else []
+        if len(agreed) < 2:
+            return []
+        if not self._labelled and first is not None and first not in agreed:
+            agreed = [first, *agreed]
+        return agreed[:MOST_TOGETHER]
 
     def _joining(self, domains: Sequence[str]) -> list[str]:
         """Those that probes and baselines learn from: all, unless the space says which."""

@@ -112,7 +112,7 @@ class TestProbes:
         ]
         for order, agreed, wanted in (
             (("half", "bright", "dim"), ("half", "bright", "dim"), "bright + dim + half"),
-            (("far", "bright", "dim"), ("bright", "dim"), "far"),  # which promises more than those that agree
+            (("far", "bright", "dim"), ("bright", "dim"), "bright + dim + far"),  # which promises more than these
             (("bright", "dim"), ("bright",), "bright"),
             (("bright", "dim"), (), "bright"),
         ):
