@@ -183,15 +183,9 @@ def quote(
     accuracy = _accuracy(first, workspace.metric)
     known.level = USUAL_LEVEL if accuracy is None else workspace.metric.goodness(accuracy.value)
     seconds, tried, refits = _rehearsed(
-        make_plan,
-        known,
-        workspace,
-        lanes.count,
-        trials,
-        settings.seed,
-        first.settings.time_budget_s or math.inf,
-        spent_s,
-    )
+        make_plan, known, workspace, lanes.count, trials, settings.seed,
+        first.settings.time_budget_s or math.inf, spent_s,
+    )  # fmt: skip
     took = np.array([result.seconds for result in probed])
     return Quote(
         trial_s=Interval(float(took.mean()), float(took.min()), float(took.max())) if probed else None,
@@ -232,7 +226,7 @@ def _rehearsed(
     epochs = workspace.settings.budget.epochs
     most_refits = 0
 
-    def run(trials: int) -> tuple[np.ndarray, np.ndarray]:
+    def run(trials: int) -> np.ndarray:
         found = rehearse(
             partial(make_plan, trials=trials), known, workspace, epochs=epochs, lanes=lanes, often=OFTEN, seed=seed
         )
@@ -240,13 +234,15 @@ def _rehearsed(
         most_refits = max(most_refits, *(len(plan.refits.done) for _, plan in found))
         # How many controls the winner has does not grow with the trials.
         tried = [len({r.strategy_key for r in plan.records if r.kind != JobKind.CONTROL}) for _, plan in found]
-        return np.array([seconds for seconds, _ in found]), np.array(tried, dtype=np.float64)
+        sought = [len({r.strategy_key for r in plan.records if r.kind == JobKind.SEARCH}) for _, plan in found]
+        return np.array([[seconds for seconds, _ in found], tried, np.array(sought) >= trials], dtype=np.float64)
 
-    seconds, tried = run(min(trials, MOST_TRIALS))
-    if trials > MOST_TRIALS:
-        half = run(MOST_TRIALS // 2)
+    seconds, tried, capped = run(min(trials, MOST_TRIALS))
+    if trials > MOST_TRIALS and capped.any():  # else the time was over before
+        half = run(MOST_TRIALS // 2)[:, : len(seconds)]
+        seconds, tried, capped = seconds[: half.shape[1]], tried[: half.shape[1]], capped[: half.shape[1]]
         longer, further = np.maximum(0.0, seconds - half[0]), np.maximum(0.0, tried - half[1])
-        more = np.full(len(seconds), (trials - MOST_TRIALS) / (MOST_TRIALS - MOST_TRIALS // 2))
+        more = capped * (trials - MOST_TRIALS) / (MOST_TRIALS - MOST_TRIALS // 2)
         more = np.minimum(more, np.maximum(0.0, budget_s - seconds) / np.maximum(longer, 1e-9))
         seconds, tried = seconds + more * longer, tried + more * further
     return _middle(seconds + before_s), _middle(tried), most_refits

@@ -41,6 +41,8 @@ LEVEL_SPREAD = 0.08
 PACE_SPREAD = 0.2
 """Of the logarithm of what trainings take, over what they were reckoned to take."""
 USUAL_LEVEL = 0.7
+ENOUGH_S = 5.0
+"""Of rehearsing, after which the first run alone goes on: it tells most."""
 _SURE = 0.9
 
 MakePlan = Callable[[VirtualClock, int], SearchPlan]
@@ -118,10 +120,26 @@ class Known:
         return self.network_s[source_model][1] if source_model in self.network_s else min(of_all, default=math.inf)
 
 
-class Rehearsal:
-    """One run of the search. pace: over what trainings were reckoned to take. rng: draws how good strategies are."""
+class TooLongError(Exception):
+    """Ends a rehearsal."""
 
-    def __init__(self, known: Known, workspace: Workspace, epochs: int, pace: float, rng: np.random.Generator) -> None:
+
+class Rehearsal:
+    """One run of the search. pace: over what trainings were reckoned to take. rng: draws how good strategies are.
+
+    until: of ``time.perf_counter()``; a run that is not over by then raises :class:`TooLongError`.
+    """
+
+    def __init__(
+        self,
+        known: Known,
+        workspace: Workspace,
+        epochs: int,
+        pace: float,
+        rng: np.random.Generator,
+        until: float = math.inf,
+    ) -> None:
+        self._until = until
         self._known = known
         self._workspace = workspace
         self._epochs = epochs
@@ -168,7 +186,9 @@ class Rehearsal:
         return all_s + min(asking_s, max(0.0, allowed - all_s)) + (asked_s if unlimited else 0.0)
 
     def curve(self, job: LaneJob) -> Curve:
-        """What a job comes to: what it came to, or as well as it can be told."""
+        """What a job comes to: what it came to, or as well as it can be told. Raises TooLongError."""
+        if time.perf_counter() > self._until:
+            raise TooLongError
         if job.kind == JobKind.PRETRAIN:
             return Curve(seconds=self._known.pretrain_s.get(job.source_model, 0.0))
         found = self._known.done.get(_what(job))
@@ -225,14 +245,22 @@ class Rehearsal:
 def rehearse(
     make_plan: MakePlan, known: Known, workspace: Workspace, *, epochs: int, lanes: int, often: int, seed: int
 ) -> list[tuple[float, SearchPlan]]:
-    """What the search takes in seconds, and its plan at the end, in so many runs; in the first at the reckoned pace."""
-    found = []
+    """What the search takes in seconds, and its plan at the end, in so many runs; in the first at the reckoned pace.
+
+    In fewer where they take long (:data:`ENOUGH_S`): a search that has time for hundreds of strategies decides often.
+    """
+    found: list[tuple[float, SearchPlan]] = []
+    until = time.perf_counter() + ENOUGH_S
     for run in range(often):
         rng = np.random.default_rng([seed, run])
         pace = math.exp(PACE_SPREAD * rng.normal()) if run else 1.0
         clock = VirtualClock()
         plan = make_plan(clock, seed + run)
-        found.append((Rehearsal(known, workspace, epochs, pace, rng).run(plan, clock, lanes), plan))
+        rehearsal = Rehearsal(known, workspace, epochs, pace, rng, until if run else math.inf)
+        try:
+            found.append((rehearsal.run(plan, clock, lanes), plan))
+        except TooLongError:
+            break
     return found
 
 

@@ -246,6 +246,29 @@ def test_scripts_of_heads_that_two_domains_taught_together_come_to_what_was_reco
         assert log_loss == pytest.approx(each.recorded["log_loss"], abs=WITHIN)
 
 
+@pytest.mark.parametrize("others", [("dim",), ("dim", "faint")])
+def test_scripts_of_heads_of_several_domains_without_target_labels_have_the_same_layers(
+    others: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    root = run.path.parent.parent
+    domains = [root / "bright", *(draw(tmp_path / name, 7, 9 + len(name)) for name in others)]
+    task = Task(None, domains, root / "more")
+    name = " + ".join(sorted(["bright", *others]))
+    heads = {kind: replace(STRATEGIES[kind], source_domain=name, target_labels=False) for kind in ("stages", "moments")}
+    viewed = replace(heads["moments"], augmentation="shift", cached_views=2)
+    joined = kept(tmp_path, task, heads | {"views": viewed})
+    with pytest.raises(UserError, match="no script draws the augmented views of several source domains"):
+        recipe(joined, len(heads))
+    came_to_in(tmp_path, [recipe(joined, number) for number in range(len(heads))])
+    for number, strategy in enumerate(heads.values()):
+        model = run_trial(Workspace(task.data, SETTINGS), TrialJob(strategy, None), lambda metrics: None).model
+        found = torch.load(tmp_path / f"{number}.py.pt", weights_only=True)["head"]
+        layers = {key: value for key, value in model.state_dict().items() if key.startswith("head.parts")}
+        assert len(layers) == 2 * len(domains) * len(model.head.widths)
+        for key, value in layers.items():
+            assert (found[key.removeprefix("head.")] - value).norm() <= 0.02 * value.norm() + 1e-3, key
+
+
 def test_scripts_of_taught_heads_learn_what_is_believed(came_to: dict[str, tuple[Recipe, float, float]]) -> None:
     for name in ("propagation", "taught", "taught-of-a-domain", "views"):
         assert "BELIEVED" in came_to[name][0].script

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,13 @@ space:
   head_lr: {{low: 0.001, high: 1.0, log: true}}
 """
 TRAINING_S = 30.0
+REHEARSAL = importlib.import_module("raytl.search.rehearsal")  # raytl.search is a function as well
+
+
+@pytest.fixture(autouse=True)
+def _all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine has no fewer."""
+    monkeypatch.setattr(REHEARSAL, "ENOUGH_S", 600.0)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +114,14 @@ def test_the_same_seed_is_the_same_rehearsal_and_others_differ(held: Workspace, 
     first, again = (rehearsed(held, bound, trials=8, often=3) for _ in range(2))
     assert [took for took, _ in first] == [took for took, _ in again]
     assert len({took for took, _ in first}) == 3
+
+
+@pytest.mark.parametrize(("enough_s", "runs"), [(600.0, 3), (0.0, 1)])
+def test_where_a_run_takes_long_the_first_is_all(
+    held: Workspace, bound: BoundSpace, monkeypatch: pytest.MonkeyPatch, enough_s: float, runs: int
+) -> None:
+    monkeypatch.setattr(REHEARSAL, "ENOUGH_S", enough_s)
+    assert len(rehearsed(held, bound, often=3)) == runs
 
 
 def test_a_time_budget_ends_it(held: Workspace, bound: BoundSpace) -> None:

@@ -560,6 +560,38 @@ class TestDomainsTogether:
         assert kept is not None and (~kept.target).sum() == 30
         assert kept.weights[~kept.target].sum() == pytest.approx(kept.weights[kept.target].sum()) == pytest.approx(1)
 
+    def test_with_target_labels_what_is_kept_of_them_has_the_moments_of_all_together(
+        self, tmp_path: Path, held: TrainingData, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        space = workspace(tmp_path, held)
+        strategy = replace(self.BOTH, adaptation="moments")
+        learned = []
+        monkeypatch.setattr(
+            "raytl.training.convex.solve_parts",
+            lambda features, *args, **named: learned.append(features.numpy()) or solve_parts(features, *args, **named),
+        )
+        model = run_trial(space, TrialJob(strategy, None, final=True), lambda metrics: None).model
+        kept = gather_features(space, strategy, model)
+        assert kept is not None and len(learned) == 1
+        np.testing.assert_allclose(kept.features, learned[0], atol=1e-4)
+
+    def test_augmented_views_are_of_their_images_domain(
+        self, tmp_path: Path, held: TrainingData, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        space = workspace(tmp_path, replace(held, target=None), folds=(0, 0))
+        told = []
+        monkeypatch.setattr(
+            "raytl.training.convex.solve_parts",
+            lambda *args, **named: told.append((args[1], named)) or solve_parts(*args, **named),
+        )
+        strategy = replace(self.BOTH, target_labels=False, augmentation="flip", cached_views=2)
+        train(space, strategy, fold=None)
+        ((labels, named),) = told
+        domains, views = named["domains"], named["views"]
+        as_they_are = domains[~views]
+        assert (np.diff(as_they_are) >= 0).all() and np.bincount(as_they_are).min() > 0
+        assert np.array_equal(domains, np.tile(as_they_are, 3)) and np.array_equal(labels, np.tile(labels[~views], 3))
+
     def test_without_target_labels_each_has_its_own_layers(self, tmp_path: Path, held: TrainingData) -> None:
         space = workspace(tmp_path, replace(held, target=None), folds=(0, 0))
         strategy = replace(self.BOTH, adaptation="moments", target_labels=False)

@@ -58,6 +58,12 @@ def solve(features: Tensor, labels: Tensor, weights: Tensor, strength: float) ->
 
 BALANCED = "weights = weights / torch.bincount(labels, weights=weights)[labels]  # every class weighs the same"
 
+_OF_EACH = """\
+domain = torch.tensor(DOMAINS).repeat(len(x) // len(DOMAINS))
+# Each domain has layers of its own, which learn a class that it lacks from the others.
+own = [domain == number for number in range(1 + max(DOMAINS))]
+members = [rows | ~torch.isin(labels, labels[rows]) for rows in own]"""
+
 
 def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Code:
     """A script's own part for a trial whose head is solved for. Solves for it, so as to know the strengths."""
@@ -68,6 +74,9 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
     solved = solve_head(trial.network, trial.roles, balanced=balanced, seed=seed, matched=matched)
     head = trial.network.model.head
     settings = pieces.common(trial.network.preprocessing, trial.classes)
+    domains = _domains(trial, seed)
+    if domains is not None:
+        settings |= {"DOMAINS": domains}
     width, k = trial.network.model.feature_dim, len(trial.classes)
     views = strategy.cached_views if strategy.augmentation != "none" else 0
     own = "0" if "target" not in trial.roles.training else f"{1 + views} * len(TARGET)" if views else "len(TARGET)"
@@ -76,12 +85,14 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
         pool = lifted.add(pool_quarters)
         made = f"{lifted.add(StagesHead)}({head.widths}, {k}, {head.members})"
         settings |= {"STRENGTHS": list(solved.strengths), "SHARES": list(solved.shares), "SHARPNESS": solved.sharpness}
-        members = f"{own}, len(x)" if head.members > 1 else "len(x),"
+        members = f"slice({own}), slice(None)" if head.members > 1 else "slice(None),"
+        several = domains is not None and head.members > 1
         fit = block(
             f"head, everyone = {made}, (labels, weights)",
-            f"seen = [(part[:count], count) for count in ({members}) for part in x.split(head.widths, dim=1)]",
-            "for layer, (part, count), strength in zip(head.parts, seen, STRENGTHS, strict=True):",
-            "    labels, weights = (values[:count] for values in everyone)",
+            _OF_EACH if several else f"members = [{members}]",
+            "seen = [(part[rows], rows) for rows in members for part in x.split(head.widths, dim=1)]",
+            "for layer, (part, rows), strength in zip(head.parts, seen, STRENGTHS, strict=True):",
+            "    labels, weights = (values[rows] for values in everyone)",
             textwrap.indent(even, "    "),
             "    weight, bias = solve(part, labels, weights, strength)",
             '    layer.load_state_dict({"weight": weight.float(), "bias": bias.float()})',
@@ -114,11 +125,11 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
             'head.load_state_dict({"weight": weight.float(), "bias": bias.float()})',
         )
         through = "outputs = [x]"
-    moved = ""
+    moved, of_each = "", "" if domains is None else f", np.tile(DOMAINS, {1 + views})"
     if matched and "source" in trial.roles.training:
         moved = f"""\
             like = torch.cat([features(stages, pixels(UNLABELLED)), x[:{own}]])
-            x = torch.cat([x[:{own}], {lifted.add(match_moments)}(x[{own}:], like)])"""
+            x = torch.cat([x[:{own}], {lifted.add(match_moments)}(x[{own}:], like{of_each})])"""
     if solved.believed is not None:
         settings |= {"BELIEVED": _pairs(solved.believed)}
         moved += """
@@ -170,8 +181,30 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
     return Code(pieces.constants(settings), main, [*solving, VIEWS, features], imports)
 
 
+def _domains(trial: Trial, seed: int) -> list[int] | None:
+    """The number of the source domain of each image, where there are several and nothing of the target; else None."""
+    labelled = [role for role, pool in trial.roles.training.items() if pool.labels is not None]
+    sizes = trial.roles.domain_sizes
+    if len(sizes) < 2 or labelled != ["source"]:
+        return None
+    kept = _kept(trial, "source", seed)
+    return [int(number) for number in np.repeat(np.arange(len(sizes)), sizes)[kept]]
+
+
+def _kept(trial: Trial, role: str, seed: int) -> np.ndarray:
+    """Which images of a source domain, or of several, a head is solved for on."""
+    labels = trial.roles.training[role].labels
+    assert labels is not None
+    return spread_source(labels.cpu().numpy(), len(trial.classes), seed, max(1, len(trial.roles.domain_sizes)))
+
+
 def _seen_code(trial: Trial, roles: list[str], seed: int, lifted: Lifted) -> str:
     """``x``, and ``labels`` and ``weights`` of all versions of the images: as they are, then each view."""
+    if "source" in roles and len(trial.roles.domain_sizes) > 1:  # of each by itself views are drawn
+        raise UserError(
+            f"no script draws the augmented views of several source domains ({trial.job.strategy.source_domain}); take "
+            "a trial without augmentation"
+        )
     found = []
     for role in roles:
         pool = trial.roles.training[role]
@@ -179,7 +212,7 @@ def _seen_code(trial: Trial, roles: list[str], seed: int, lifted: Lifted) -> str
         rows = np.arange(len(pool.inputs)) if pool.rows is None else pool.rows.cpu().numpy()
         name = role.upper()
         if role != "target":
-            kept = spread_source(pool.labels.cpu().numpy(), len(trial.classes), seed)
+            kept = _kept(trial, role, seed)
             name, rows = (name, rows) if len(kept) == len(pool) else (role, rows[kept])
         found.append(f"    ({name}, {rows.tolist()}, {len(pool.inputs)}),  # which of how many images they are")
     return "\n".join(
@@ -212,7 +245,7 @@ def labelled_code(trial: Trial, roles: list[str], seed: int) -> str:
     for role in roles:
         name, pool = role.upper(), trial.roles.training[role]
         if role != "target" and pool.labels is not None:
-            kept = spread_source(pool.labels.cpu().numpy(), len(trial.classes), seed)
+            kept = _kept(trial, role, seed)
             if len(kept) < len(pool):
                 lines += [
                     "kept = [  # of every class some: more would say no more",

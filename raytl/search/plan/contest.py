@@ -54,6 +54,7 @@ class Contest:
         self._lagging: dict[_Trials, bool] = {}
         self._chosen: dict[frozenset[str], tuple[Hashable, Choice | None]] = {}
         self._promised: tuple[Hashable, dict[str, float]] | None = None
+        self._strategies: dict[str, Strategy] = {}
 
     @property
     def labels(self) -> Labels | None:
@@ -74,6 +75,12 @@ class Contest:
     def strategy_of(self, key: str) -> dict[str, Any]:
         """The flat values of a strategy that was tried."""
         return next(record.strategy for record in self.records if record.strategy_key == key)
+
+    def _strategy(self, key: str) -> Strategy:
+        """The same as one; which is asked for of every two at every job."""
+        if key not in self._strategies:
+            self._strategies[key] = Strategy.from_dict(self.strategy_of(key))
+        return self._strategies[key]
 
     def scores(self) -> dict[str, dict[int, float]]:
         """Scores of the completed trials by strategy and fold; controls take no part."""
@@ -238,7 +245,7 @@ class Contest:
         if both is None:
             return False
         mine, rival = both
-        strategy = Strategy.from_dict(self.strategy_of(key))
+        strategy = self._strategy(key)
         usual = self.yields(other, key)
         gap = self._gap(mine, rival)
         if gap is None:
@@ -273,8 +280,8 @@ class Contest:
 
     def yields(self, key: str, other: str) -> bool:
         """Whether a strategy that was tried yields to another, of a kind that does better on task after task."""
-        one, rival = (Strategy.from_dict(self.strategy_of(which)) for which in (key, other))
-        return yields_to(one, rival, apart=self.apart) and not self.collapses_beside(other, key)
+        kinds = yields_to(self._strategy(key), self._strategy(other), apart=self.apart)
+        return kinds and not self.collapses_beside(other, key)
 
     def collapses_beside(self, key: str, other: str) -> bool:
         """Whether a strategy says the same of nearly all unlabelled images, where another does not.
@@ -289,7 +296,7 @@ class Contest:
         return bool(answers) and one_for_all(np.mean(answers, axis=0), self.frequencies) is not None
 
     def _is_probe(self, key: str) -> bool:
-        return Strategy.from_dict(self.strategy_of(key)).convex
+        return self._strategy(key).convex
 
     def by_score(self, keys: Sequence[str], common: Collection[int] = ()) -> Choice:
         """The choice where there are no target labels: by the scores, as far as these can tell.
@@ -302,7 +309,7 @@ class Contest:
         """
         scores = self.scores()
         if self.apart:
-            keys = [key for key in keys if not goes_astray(Strategy.from_dict(self.strategy_of(key)))] or keys
+            keys = [key for key in keys if not goes_astray(self._strategy(key))] or keys
         named = [key for key in keys if self.strategy_of(key).get("head") == ZERO_SHOT]
         if 0 < len(named) < len(keys):
             right = {key: self._right_on_the_domain(key) for key in keys}
@@ -316,7 +323,7 @@ class Contest:
         evened = {} if common else self.evened_scores()
         means = {key: float(np.mean([scores[key][fold] for fold in common])) if common else evened[key] for key in keys}
         best = found = max(means, key=lambda key: means[key])
-        strategies = {key: Strategy.from_dict(self.strategy_of(key)) for key in keys}
+        strategies = {key: self._strategy(key) for key in keys}
         while True:
             usual = [
                 key

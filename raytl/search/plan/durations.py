@@ -12,6 +12,7 @@ from raytl.search.propose.effort import Passes
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.heads import CONVEX
 from raytl.sources.uris import split_size
+from raytl.tasks.task import TOGETHER
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
 
@@ -126,7 +127,7 @@ class Durations:
         done = [r for r in self._records if r.status == TrialStatus.COMPLETED and r.strategy.get("head") in CONVEX]
         alike = [record for record in done if record.strategy["source_model"] == strategy.source_model]
         had = strategy
-        if not any(record.strategy["source_domain"] == strategy.source_domain for record in alike):
+        if not any(_has_seen(record.strategy["source_domain"], strategy.source_domain) for record in alike):
             had = replace(had, source_domain=None)
         if not any(record.strategy["adaptation"] == strategy.adaptation for record in alike):
             had = replace(had, adaptation="none", adaptation_config=None)
@@ -244,3 +245,10 @@ def _is_of(other: str, uri: str) -> bool:
 def _architecture(uri: str) -> str:
     parsed = parse_pretrain(uri)
     return (parsed[1] if parsed is not None else uri).removesuffix("@none")
+
+
+def _has_seen(joined: str | None, wanted: str | None) -> bool:
+    """Whether what joined a head, perhaps several domains, has the images of another head's among them."""
+    return joined == wanted or (
+        wanted is not None and set(wanted.split(TOGETHER)) <= set((joined or "").split(TOGETHER))
+    )

@@ -90,7 +90,8 @@ def outdone(one: Strategy, other: Strategy, *, apart: bool = False) -> bool:
         return False
     if one.source_model != other.source_model or one.head == ZERO_SHOT or _trust(other) < _trust(one):
         return False
-    taught = _heard(other)[1] and not _heard(one)[1] and other.source_domain == one.source_domain
+    alike = other.source_domain == one.source_domain or (one.source_domain is not None and _is_among(one, other))
+    taught = _heard(other)[1] and not _heard(one)[1] and alike
     return taught or (one.source_domain is None and (one.head in _ON_LAST or other.source_domain is not None))
 
 

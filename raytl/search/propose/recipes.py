@@ -132,7 +132,7 @@ class Recipes:
     def _together(self, survey: Survey, first: str | None) -> list[str]:
         """The domains that join a head together; none where it is not several. first: the most promising.
 
-        Without target labels it is among them: it is right more often of what the others say than these are.
+        Without target labels it is among them, whether or not others bear it out.
         """
         agreed = self._joining(survey.agreed)
         if len(agreed) < 2:
@@ -142,9 +142,13 @@ class Recipes:
         return agreed[:MOST_TOGETHER]
 
     def _joining(self, domains: Sequence[str]) -> list[str]:
-        """Those that probes and baselines learn from: all, unless the space says which."""
+        """Those that probes and baselines learn from: all, unless the space says which.
+
+        Without target labels these too, where the survey has set aside the ones that it names.
+        """
         named = self._space.source_domains if self._space.space.says("source_domain") else domains
-        return [domain for domain in domains if domain in named]
+        found = [domain for domain in domains if domain in named]
+        return found if found or self._labelled else list(domains)
 
     def _named(self, uri: str, count: int) -> list[Strategy]:
         """A head made of the classes' names, where these mean something to the source model."""
@@ -158,8 +162,8 @@ class Recipes:
 
         ``fine-tune``: the most promising pretrained source model, nothing frozen, a third of the head's rate below the
         head. ``linear-probe``: logistic regression on its features; ``pixels``: on plain pixels. ``scratch``: the same
-        architecture untrained. ``source-only``: trained on the labels of the most promising source domain alone.
-        Without target labels all of them learn from that domain's.
+        architecture untrained. ``source-only``: trained on the labels of the most promising source domain alone,
+        of those that the space names. Without target labels all of them learn from that domain's.
         """
         domain = next(iter(self._joining(survey.domains)), None)
         labelled = None if self._labelled else domain

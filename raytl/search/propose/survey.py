@@ -170,8 +170,8 @@ def _ask(workspace: Workspace, uri: str, domains: Sequence[_Domain]) -> None:
         if labelled is None:
             continue
         if seen is not None and len(seen) >= LEAST_SEEN:
-            like = torch.as_tensor(_last(workspace, uri, seen))
-            asked = _fitted(match_moments(torch.as_tensor(learned), like).numpy(), domain.learned, len(data.classes))
+            like = torch.tensor(_last(workspace, uri, seen))
+            asked = _fitted(match_moments(torch.tensor(learned), like).numpy(), domain.learned, len(data.classes))
         said = asked.logits(_last(workspace, uri, labelled)).argmax(1)
         note(domain, TARGET, said, labelled)
 

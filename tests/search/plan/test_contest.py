@@ -198,6 +198,13 @@ class TestComesToAnEnd:
         }
         assert len(tuple(TopologicalSorter(rivals).static_order())) == len(kinds)
 
+    @pytest.mark.parametrize("domain", ["near", "far + near"])
+    def test_a_sure_head_on_the_last_features_is_outdone_by_what_learned_from_its_domain_too(self, domain: str) -> None:
+        last = Strategy("timm:resnet18", cut=5, head="logistic", source_domain="near", adaptation="moments")
+        taught = replace(last, head="stages", source_domain=domain, adaptation="propagation")
+        assert outdone(last, taught) and not outdone(taught, last)
+        assert not outdone(last, replace(taught, source_domain="far"))
+
     def test_a_domains_head_and_one_that_the_unlabelled_images_taught_on_one_label_a_class(self) -> None:
         told = Told(None)
         joined = Strategy("timm:resnet18", cut=5, head="stages", source_domain="near", adaptation="moments")

@@ -96,7 +96,12 @@ class TestProbes:
 
     def test_without_target_labels_those_that_agree_are_joined_on_all_stages_alone(self, tmp_path: Path) -> None:
         held = data(target=None)
-        others = {"dim": shapes(9, 5), "far": shapes(9, 6), "half": shapes(9, 7, classes=CLASSES[:2])}
+        others = {
+            "dim": shapes(9, 5),
+            "far": shapes(9, 6),
+            "half": shapes(9, 7, classes=CLASSES[:2]),
+            "odd": shapes(9, 8),
+        }
         made = recipes(tmp_path, replace(held, source_domains={**held.source_domains, **others}))
 
         def joined(*order: str, agreed: tuple[str, ...]) -> list[tuple[str | None, str, str]]:
@@ -115,6 +120,8 @@ class TestProbes:
             (("far", "bright", "dim"), ("bright", "dim"), "bright + dim + far"),  # which promises more than these
             (("bright", "dim"), ("bright",), "bright"),
             (("bright", "dim"), (), "bright"),
+            # No more than four, and the one that promises most is one of them.
+            (("far", "bright", "dim", "half", "odd"), ("bright", "dim", "half", "odd"), "bright + dim + far + half"),
         ):
             assert {domain for domain, head, _ in joined(*order, agreed=agreed) if head == "stages"} == {wanted}
         with_own = made.probes(Survey(("dim", "bright"), agreed=("dim", "bright")))
@@ -145,6 +152,20 @@ class TestProbes:
         alone = [made.baselines(ORDER, survey).get(SOURCE_ONLY)]
         assert {s.source_domain for s in alone if s is not None} <= wanted
         assert (alone != [None]) == bool(wanted)
+
+    def test_where_the_only_domain_named_is_set_aside_and_nothing_else_has_labels_others_teach(
+        self, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "silent.yaml"
+        file.write_text(f"space: {{source_model: ['pretrain:*/{MODEL}', {MODEL}], source_domain: [dim]}}")
+        held = data(target=None)
+        held = replace(held, source_domains={**held.source_domains, "dim": shapes(9, 5)})
+        space = BoundSpace(load_space(str(file)), held)
+        survey = Survey(("bright",), set_aside={"dim": "its labels are no better than chance"})
+        space.set_aside(survey.set_aside)
+        made = Recipes(space)
+        assert {s.source_domain for s in made.baselines(ORDER, survey).values()} == {"bright"}
+        assert {s.source_domain for s in made.classical(ORDER, survey).values()} == {"bright"}
 
     @pytest.mark.parametrize("target", [20, None])
     @pytest.mark.parametrize(
