@@ -116,6 +116,8 @@ class TestBeforeAnyTraining:
             ([], joined, 300),
             ([], both, 1300),
             ([record(joined, 1.0)], both, 1000),
+            ([record(replace(joined, source_domain="far + near"), 1.0)], joined, 0),
+            ([record(replace(joined, source_domain="far + nearer"), 1.0)], joined, 300),
             ([record(taught, 1.0)], both, 300),
             ([record(joined, 1.0), record(taught, 1.0)], both, 0),
         ):
