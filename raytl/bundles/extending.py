@@ -46,6 +46,7 @@ from raytl.sources.heads import CONVEX
 from raytl.sources.learned import read_learned
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, deciding
 from raytl.tasks.images import Images
+from raytl.tasks.task import TOGETHER
 
 _BEFORE = "Before classes were added: "
 _NEW_EXAMPLES = 4
@@ -256,6 +257,11 @@ def _notes(
         yield (
             "the old head learned from augmented versions of its images too, and the new one does not: a search with "
             "the new class learns from them again"
+        )
+    if isinstance(strategy, dict) and not kept.target.any() and TOGETHER in str(strategy.get("source_domain")):
+        yield (
+            "in the old head each source domain had layers of its own, in the new one all have the same; the old "
+            "classes were compared so as well, and may have been right more often"
         )
     if not kept.target.any():
         yield "the old classes were tested on images of the source domain: there are no others with labels"

@@ -56,7 +56,10 @@ def bundle(
         classes=OLD,
         target=replace(some(target, 1, OLD, look if labelled is None else labelled), classes=OLD) if target else None,
         unlabelled=tiny.pool(some(pool, 2, in_the_pool, look)),
-        source_domains={"bright": replace(some(60, 3, OLD, {}), classes=OLD)},
+        source_domains={
+            "bright": replace(some(60, 3, OLD, {}), classes=OLD),
+            "dim": replace(some(60, 4, OLD, MILD), classes=OLD),
+        },
     )
     space = tiny.workspace(root / "w", data, epochs=6, steps=15)
     read = Strategy.from_dict({"source_model": tiny.MODEL, "source_domain": "bright", **strategy})
@@ -102,6 +105,16 @@ def test_a_head_on_frozen_stages_does_not_take_the_domain_for_the_class(
     before = right(path, MILD)
     done = extend_bundle(path, {"disc": some(6, 7, ("disc",), MILD)}, tmp_path / "out")
     assert right(done.path, MILD) > before - 0.1
+
+
+def test_of_several_domains_it_is_said_that_none_has_layers_of_its_own_any_more(tmp_path: Path) -> None:
+    told = "in the old head each source domain had layers of its own"
+    for name, domain in (("one", "bright"), ("both", "bright + dim")):
+        path = bundle(tmp_path / name, STAGES | {"source_domain": domain}, MILD)
+        before = right(path, MILD)
+        done = extend_bundle(path, {"disc": some(6, 7, ("disc",), MILD)}, tmp_path / name / "out")
+        assert (told in " ".join(done.notes)) == (name == "both")
+        assert right(done.path, MILD) > before - 0.1
 
 
 def test_a_domain_is_heard_as_before_where_the_images_to_come_are_of_another_kind(
