@@ -58,9 +58,6 @@ def corrected_estimate(
     keeps its figure. The paper's percentiles are those of that third, too, and too far apart; the interval is the one
     that :func:`metric_interval` gives to a metric of that value on all items, for models like those chosen.
 
-    What is right in the bag is missing outside: of ten items on which candidates are right by turns, those chosen seem
-    to be wrong on all. The estimate is no worse than the worst complete candidate, which no choice among them can be.
-
     Tables of very many probabilities are resampled fewer times, 50 at least: the mean of so many is off by a seventh of
     one out-of-bag score's error, which on tens of thousands of items is little beside the interval.
 
@@ -86,7 +83,6 @@ def corrected_estimate(
     value = math.nan
     if usable.any():
         found = scores[usable].mean() + _more_on_all(metric, table, chosen[usable], out_of_bag)
-        found = max(found, _scores(metric, table, table.stages[-1], np.ones((1, len(table.labels)))).min())
         value = float(np.clip(metric.oriented(float(found)), *metric.limits))
     return interval_at(metric, value, _typical(metric, table, chosen), table.labels, table.groups)
 

@@ -89,19 +89,6 @@ def unsure(rng: np.random.Generator, labels: np.ndarray, lead: float = 2.0) -> n
     return np.asarray(softmax(1.5 * (rng.standard_normal((len(labels), k)) + lead * np.eye(k)[labels]), axis=1))
 
 
-@pytest.mark.parametrize("size", [6, 10, 20])
-def test_choosing_among_some_is_worth_no_less_than_the_worst_of_them(size: int) -> None:
-    """Each wrong where the other is right: in the bag the better one is outside it the worse one."""
-    y = np.arange(size) % 2
-    one, other = (
-        np.where((np.arange(size) // 2 % 2 == part)[:, None], np.eye(2)[y], np.eye(2)[1 - y]) for part in (0, 1)
-    )
-    worst = min(ACCURACY(one, y), ACCURACY(other, y))
-    found = corrected_estimate(ACCURACY, [one, other], y)
-    assert found.value >= worst - 1e-9 and found.low <= worst <= found.high
-    assert found.value <= max(ACCURACY(one, y), ACCURACY(other, y)) + 1e-9
-
-
 @pytest.mark.parametrize("name", metrics.names())
 @pytest.mark.parametrize("counts", [(40, 40), (2,) * 20, (60, 4)], ids=str)
 @pytest.mark.parametrize("raced", [False, True])
