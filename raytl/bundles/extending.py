@@ -42,11 +42,10 @@ from raytl.judging.kept_features import KeptFeatures
 from raytl.judging.old_classes import OldClasses, compare_old_classes, named
 from raytl.judging.renewing import renewed_yardstick
 from raytl.sources import Learned
-from raytl.sources.heads import CONVEX
+from raytl.sources.heads import CONVEX, StagesHead
 from raytl.sources.learned import read_learned
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, deciding
 from raytl.tasks.images import Images
-from raytl.tasks.task import TOGETHER
 
 _BEFORE = "Before classes were added: "
 _NEW_EXAMPLES = 4
@@ -258,7 +257,8 @@ def _notes(
             "the old head learned from augmented versions of its images too, and the new one does not: a search with "
             "the new class learns from them again"
         )
-    if isinstance(strategy, dict) and not kept.target.any() and TOGETHER in str(strategy.get("source_domain")):
+    head = bundle.model.head
+    if isinstance(head, StagesHead) and head.members > 1 and not kept.target.any():
         yield (
             "in the old head each source domain had layers of its own, in the new one all have the same; the old "
             "classes were compared so as well, and may have been right more often"

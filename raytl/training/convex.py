@@ -49,9 +49,10 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     (:func:`match_moments`). balanced: every class weighs the same too. Where images have augmented views, the head
     learns from these as well, and all versions of an image weigh as much as one. Where there are unlabelled images for
     it (``roles.taught``), it learns from these too, from what is believed of them (:mod:`raytl.training.taught`). Of
-    several source domains without labels of the target each has its own moments, and its own layers on the stages.
-    Where no role has labels, or the head is made of the classes' names, it stays as it is; where its features are not
-    finite, FloatingPointError is raised.
+    several source domains without labels of the target each has its own moments, and its own layers on the stages,
+    whose average is what is believed where the head learns from unlabelled images too, with one layer a stage. Where no
+    role has labels, or the head is made of the classes' names, it stays as it is; where its features are not finite,
+    FloatingPointError is raised.
     """
     head = network.model.head
     if isinstance(head, ZeroShotHead) or all(pool.labels is None for pool in roles.training.values()):

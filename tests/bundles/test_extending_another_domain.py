@@ -109,8 +109,9 @@ def test_a_head_on_frozen_stages_does_not_take_the_domain_for_the_class(
 
 def test_of_several_domains_it_is_said_that_none_has_layers_of_its_own_any_more(tmp_path: Path) -> None:
     told = "in the old head each source domain had layers of its own"
-    for name, domain in (("one", "bright"), ("both", "bright + dim")):
-        path = bundle(tmp_path / name, STAGES | {"source_domain": domain}, MILD)
+    taught = STAGES | {"source_domain": "bright + dim", "adaptation": "propagation"}  # on all images, then and now
+    for name, strategy in (("one", STAGES), ("both", STAGES | {"source_domain": "bright + dim"}), ("taught", taught)):
+        path = bundle(tmp_path / name, strategy, MILD)
         before = right(path, MILD)
         done = extend_bundle(path, {"disc": some(6, 7, ("disc",), MILD)}, tmp_path / name / "out")
         assert (told in " ".join(done.notes)) == (name == "both")

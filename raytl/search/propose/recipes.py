@@ -108,7 +108,7 @@ class Recipes:
         adapts = seen is not None and len(seen) >= LEAST_SEEN and not self._space.forbids_adaptation
         if adapts:
             joined = _adapted(joined, MOMENTS)
-        several = [] if own is not None or uri == PLAIN_PIXELS else self._together(survey, domain)
+        several = [] if own is not None or uri == PLAIN_PIXELS else self._together(survey, domains)
         if not self._labelled:
             bare = replace(last, source_domain=domain)
             heads = ["logistic", *self._space.near_heads]
@@ -129,16 +129,16 @@ class Recipes:
             found += [_adapted(probe, PROPAGATION) for probe in (replace(last, head="stages"), *alike)]
         return [*found, *self._named(uri, count)]
 
-    def _together(self, survey: Survey, first: str | None) -> list[str]:
-        """The domains that join a head together; none where it is not several. first: the most promising.
+    def _together(self, survey: Survey, domains: Sequence[str]) -> list[str]:
+        """Those of the domains that join a head together; none where it is not several.
 
-        Without target labels it is among them, whether or not others bear it out.
+        Without target labels the most promising is among them, whether or not others bear it out.
         """
-        agreed = self._joining(survey.agreed)
+        agreed = [name for name in survey.agreed if name in domains]
         if len(agreed) < 2:
             return []
-        if not self._labelled and first is not None and first not in agreed:
-            agreed = [first, *agreed]
+        if not self._labelled and domains[0] not in agreed:
+            agreed = [domains[0], *agreed]
         return agreed[:MOST_TOGETHER]
 
     def _joining(self, domains: Sequence[str]) -> list[str]:

@@ -153,6 +153,19 @@ class TestProbes:
         assert {s.source_domain for s in alone if s is not None} <= wanted
         assert (alone != [None]) == bool(wanted)
 
+    @pytest.mark.parametrize("named", ["far", "[far, bright]"])
+    def test_without_target_labels_those_that_agree_join_only_where_the_space_names_them(
+        self, tmp_path: Path, named: str
+    ) -> None:
+        file = tmp_path / "silent.yaml"
+        file.write_text(f"space: {{source_model: ['pretrain:*/{MODEL}', {MODEL}], source_domain: {named}}}")
+        held = data(target=None)
+        others = {"dim": shapes(9, 5), "far": shapes(9, 6)}
+        held = replace(held, source_domains={**held.source_domains, **others})
+        made = Recipes(BoundSpace(load_space(str(file)), held))
+        probes = made.probes(Survey(("far", "bright", "dim"), agreed=("bright", "dim")))[OTHER]
+        assert {s.source_domain for s in probes} == {"far"}
+
     def test_where_the_only_domain_named_is_set_aside_and_nothing_else_has_labels_others_teach(
         self, tmp_path: Path
     ) -> None:
