@@ -42,9 +42,9 @@ from raytl.search.rehearsal import USUAL_LEVEL, Known, Silent, rehearse
 from raytl.search.space.binding import BoundSpace
 from raytl.sources import SourceModel
 from raytl.tasks.images import Images
-from raytl.training.loop import run_trial
 from raytl.training.pretrain import is_pretrained, parse_pretrain, train_source_model
 from raytl.training.strategy import Strategy
+from raytl.training.timing import time_training
 from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Workspace
 
@@ -67,19 +67,12 @@ RAY_BYTES = 700 * 2**20
 
 @dataclass(frozen=True)
 class Probed:
-    """A strategy that was timed. seconds: what the full training takes; epochs: how many of them were run."""
+    """A strategy that was timed. seconds: what the full training takes; epochs: how much of it was done to tell."""
 
     name: str
     strategy: Strategy
     seconds: float
-    epochs: int
-
-    @classmethod
-    def of(cls, name: str, strategy: Strategy, looks: list[tuple[int, float, float]], epochs: int) -> Probed:
-        """From its looks: (epoch, seconds since the job's start, of them in training). epochs: of the full training."""
-        (begun, _, first_s), (reached, whole_s, training_s) = looks[0], looks[-1]
-        epoch_s = (training_s - first_s) / (reached - begun) if reached > begun else training_s / reached
-        return cls(name, strategy, whole_s + (epochs - reached) * epoch_s, reached)
+    epochs: float
 
     def record(self, number: int) -> TrialRecord:
         """As if it had been trained in full."""
@@ -220,32 +213,30 @@ def _rehearsed(
     And how many models it keeps on disk until its end, at most.
 
     budget_s: of the rehearsals. before_s: what a search takes before what is rehearsed.
-    Of more trials than are worth rehearsing, what the second half of them adds is what each further half adds, as far
-    as the time budget goes.
+    Of more trials than are worth rehearsing, each further one is reckoned to take what those of the second half took,
+    as far as the time budget goes.
     """
-    epochs = workspace.settings.budget.epochs
-    most_refits = 0
+    found = rehearse(
+        partial(make_plan, trials=min(trials, MOST_TRIALS)), known, workspace,
+        epochs=workspace.settings.budget.epochs, lanes=lanes, often=OFTEN, seed=seed,
+    )  # fmt: skip
+    told = np.array([_with_more(took, plan, trials, budget_s) for took, plan in found])
+    most_refits = max(len(plan.refits.done) for _, plan in found)
+    return _middle(told[:, 0] + before_s), _middle(told[:, 1]), most_refits
 
-    def run(trials: int) -> np.ndarray:
-        found = rehearse(
-            partial(make_plan, trials=trials), known, workspace, epochs=epochs, lanes=lanes, often=OFTEN, seed=seed
-        )
-        nonlocal most_refits
-        most_refits = max(most_refits, *(len(plan.refits.done) for _, plan in found))
-        # How many controls the winner has does not grow with the trials.
-        tried = [len({r.strategy_key for r in plan.records if r.kind != JobKind.CONTROL}) for _, plan in found]
-        sought = [len({r.strategy_key for r in plan.records if r.kind == JobKind.SEARCH}) for _, plan in found]
-        return np.array([[seconds for seconds, _ in found], tried, np.array(sought) >= trials], dtype=np.float64)
 
-    seconds, tried, capped = run(min(trials, MOST_TRIALS))
-    if trials > MOST_TRIALS and capped.any():  # else the time was over before
-        half = run(MOST_TRIALS // 2)[:, : len(seconds)]
-        seconds, tried, capped = seconds[: half.shape[1]], tried[: half.shape[1]], capped[: half.shape[1]]
-        longer, further = np.maximum(0.0, seconds - half[0]), np.maximum(0.0, tried - half[1])
-        more = capped * (trials - MOST_TRIALS) / (MOST_TRIALS - MOST_TRIALS // 2)
-        more = np.minimum(more, np.maximum(0.0, budget_s - seconds) / np.maximum(longer, 1e-9))
-        seconds, tried = seconds + more * longer, tried + more * further
-    return _middle(seconds + before_s), _middle(tried), most_refits
+def _with_more(took_s: float, plan: SearchPlan, trials: int, budget_s: float) -> tuple[float, float]:
+    """Seconds and strategies of a search that was rehearsed, with the trials that it would have tried besides."""
+    # How many controls the winner has does not grow with the trials.
+    tried = len({record.strategy_key for record in plan.records if record.kind != JobKind.CONTROL})
+    sought = [record for record in plan.records if record.kind == JobKind.SEARCH]
+    if len({record.strategy_key for record in sought}) < MOST_TRIALS or trials <= MOST_TRIALS:
+        return took_s, tried
+    ended = sorted(record.ended or 0.0 for record in sought)
+    half = ended[len(ended) // 2 :]
+    trial_s = (half[-1] - half[0]) / (len(half) - 1)
+    more = min(trials - MOST_TRIALS, max(0.0, budget_s - took_s) / max(trial_s, 1e-9))
+    return took_s + more * trial_s, tried + more
 
 
 def _middle(values: np.ndarray) -> Interval:
@@ -271,28 +262,14 @@ def _untrained(strategy: Strategy) -> Strategy:
     return strategy if pretraining is None else replace(strategy, source_model=pretraining[1])
 
 
-class _EnoughError(Exception):
-    """Ends a probe."""
-
-
 def _probe(workspace: Workspace, name: str, strategy: Strategy, at_most_s: float) -> Probed | None:
-    """Train until it is looked at once at least, and on until the time is over; None where it cannot be trained."""
+    """Train for so long; None where it cannot be trained."""
     workspace.source_model(strategy.source_model)  # pretraining is reckoned separately
-    looks: list[tuple[int, float, float]] = []
-
-    def report(metrics: dict[str, Any]) -> None:
-        looks.append((int(metrics["epoch"]), time.perf_counter() - started, metrics["seconds"]))
-        if looks[-1][1] > at_most_s:
-            raise _EnoughError
-
-    started = time.perf_counter()
     try:
-        run_trial(workspace, TrialJob(strategy, 0 if workspace.folds else None), report)
+        timed = time_training(workspace, TrialJob(strategy, 0 if workspace.folds else None), at_most_s)
     except TrialError:
         return None
-    except _EnoughError:
-        pass
-    return Probed.of(name, strategy, looks, workspace.settings.budget.epochs)
+    return Probed(name, strategy, timed.seconds, timed.epochs)
 
 
 def _is_there(workspace: Workspace, uri: str) -> bool:

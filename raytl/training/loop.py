@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ ACCUMULATION = "accumulation"
 LEAST_PART = 2
 """Images of a part: batch norm has no variance of one."""
 
+Result = TypeVar("Result")
+
 
 def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group | None = None) -> TrialResult:
     """Train one strategy to the full budget, calling ``report`` after each epoch.
@@ -49,20 +52,26 @@ def run_trial(workspace: Workspace, job: TrialJob, report: Report, group: Group 
     after whatever other trials. Raises TrialError where the loss stops being finite, UserError where the strategy does
     not fit the task.
     """
+    return with_memory(workspace, lambda parts: ready(workspace, job, group, parts).run(report))
+
+
+def with_memory(workspace: Workspace, attempt: Callable[[int], Result]) -> Result:
+    """What comes of an attempt, told in how many parts batches go through: more of them until there is the memory."""
     parts = 1
     while True:
         try:
-            return _run(workspace, job, report, group, parts)
+            return attempt(parts)
         except _StepTooLargeError:
             parts *= 2
         free_memory(workspace.device)
 
 
-def _run(workspace: Workspace, job: TrialJob, report: Report, group: Group | None, parts: int) -> TrialResult:
+def ready(workspace: Workspace, job: TrialJob, group: Group | None, parts: int) -> Loop:
+    """The training of a strategy, its head solved for where it begins with that; arguments as of :func:`run_trial`."""
     trial = prepare(workspace, job, group)
     if job.strategy.convex or job.strategy.start == "probe":
         _solve(trial)
-    return _Loop(trial, parts).run(report)
+    return Loop(trial, parts)
 
 
 def _solve(trial: Trial) -> None:
@@ -87,7 +96,7 @@ class _StepTooLargeError(Exception):
     """There was no memory for a step, and there may be for its halves."""
 
 
-class _Loop:
+class Loop:
     """Trains whatever is above the cut, with any loss, step by step."""
 
     def __init__(self, trial: Trial, parts: int) -> None:
@@ -134,13 +143,18 @@ class _Loop:
 
     # --- training ---------------------------------------------------------------------------------------------------
 
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train, and images to train it on."""
+        return bool(self.trial.roles.training) and not self.strategy.convex
+
     def run(self, report: Report) -> TrialResult:
+        """Train to the full budget."""
         started = time.perf_counter()
-        trains = bool(self.trial.roles.training) and not self.strategy.convex
-        average = self._average()
-        optimizer = self._optimizer() if trains else None
+        average = self.average()
+        optimizer = self.optimizer() if self.trains else None
         history: list[dict[str, float]] = []
-        epochs = self.budget.epochs if trains else 1
+        epochs = self.budget.epochs if self.trains else 1
         metrics: dict[str, float] = {}
         seen = self._nothing()
         for epoch in range(1, epochs + 1):
@@ -152,7 +166,7 @@ class _Loop:
                 self._agree_on_statistics()
                 looked = last or (not self.trial.job.final and self.budget.looks_at(epoch))
                 if looked:
-                    seen = self._evaluate(epoch, last=last)
+                    seen = self.look(epoch, last=last)
                 if last:
                     self.group.share(self.network.model.state_dict().values())
             if not looked:
@@ -171,7 +185,8 @@ class _Loop:
         buffers = [buffer for stage in self.network.stages[self.network.cut :] for buffer in stage.buffers()]
         self.group.average([buffer for buffer in buffers if buffer.is_floating_point()])
 
-    def _average(self) -> WeightAverage | None:
+    def average(self) -> WeightAverage | None:
+        """Of the weights of a training, where the strategy has one."""
         if not self.strategy.ema:
             return None
         return WeightAverage([*self.network.stages[self.network.cut :], self.network.model.head], self.strategy.ema)
@@ -180,7 +195,8 @@ class _Loop:
         if average is not None:
             average.apply()
 
-    def _optimizer(self) -> Optimizer:
+    def optimizer(self) -> Optimizer:
+        """Of a training."""
         strategy = self.strategy
         heads: list[nn.Module] = [self.network.model.head]
         if self.loss is not None:
@@ -201,27 +217,34 @@ class _Loop:
 
     def _epoch(self, epoch: int, optimizer: Optimizer, average: WeightAverage | None) -> float:
         """One epoch of steps; returns the mean loss. Looks at it only once, so that no step waits for the device."""
-        self.network.train()
-        if self.loss is not None:
-            self.loss.train()
+        self.set_to_train()
         total = torch.zeros((), device=self.workspace.device)
-        steps = self.steps
-        for step in range(steps):
+        for step in range(self.steps):
             stopping.check()
-            progress = ((epoch - 1) * steps + step) / (steps * self.budget.epochs)
-            set_progress(optimizer, self.strategy.schedule, progress, self.strategy.warmup)
-            optimizer.zero_grad()
-            loss = self._gradients(progress)
-            self.group.average_gradients(optimizer.parameters)
-            optimizer.step()
-            if average is not None:
-                average.update()
-            total += loss.detach()
+            total += self.step((epoch - 1) * self.steps + step, optimizer, average)
         # Agreed upon, so that all workers of a group stop together where one of them diverges.
-        mean = float(self.group.mean(total)) / steps
+        mean = float(self.group.mean(total)) / self.steps
         if not math.isfinite(mean):
             raise diverged("the loss", epoch, self.strategy)
         return mean
+
+    def set_to_train(self) -> None:
+        """To be called before steps: looks leave the network set to answer."""
+        self.network.train()
+        if self.loss is not None:
+            self.loss.train()
+
+    def step(self, number: int, optimizer: Optimizer, average: WeightAverage | None) -> Tensor:
+        """One step, of those of all epochs the one of this number; returns its loss, detached."""
+        progress = number / (self.steps * self.budget.epochs)
+        set_progress(optimizer, self.strategy.schedule, progress, self.strategy.warmup)
+        optimizer.zero_grad()
+        loss = self._gradients(progress)
+        self.group.average_gradients(optimizer.parameters)
+        optimizer.step()
+        if average is not None:
+            average.update()
+        return loss
 
     def _gradients(self, progress: float) -> Tensor:
         """The loss of the next batch, detached; its gradients are at the parameters."""
@@ -289,8 +312,8 @@ class _Loop:
     def _nothing(self) -> Seen:
         return Seen({}, np.empty((0, len(self.trial.classes)), dtype=np.float32), np.empty(0))
 
-    def _evaluate(self, epoch: int, *, last: bool) -> Seen:
-        """What is seen on rank 0, nothing on the others; where it fails, the whole group raises."""
+    def look(self, epoch: int, *, last: bool) -> Seen:
+        """Evaluate: what is seen on rank 0, nothing on the others; where it fails, the whole group raises."""
         seen, failed = self._nothing(), False
         if self.group.rank == 0:
             try:

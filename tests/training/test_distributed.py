@@ -18,7 +18,7 @@ from torch import distributed, multiprocessing
 from raytl.core.errors import UserError
 from raytl.search.lanes.worker_group import _Member
 from raytl.training.distributed import Group
-from raytl.training.loop import _run, run_trial
+from raytl.training.loop import ready, run_trial
 from raytl.training.strategy import Strategy
 from raytl.training.trial import TrialError, TrialJob
 from raytl.training.workspace import Budget, Workspace
@@ -183,7 +183,7 @@ class TestAgainstOneWorker:
     @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "diverging"])
     def test_is_that_of_one_whose_batches_go_through_in_two_parts(self, root, alone, name):
         """Batch norm and the losses that look at a whole batch see the half of it, here and there."""
-        result = _run(alone, TrialJob(STRATEGIES[name]), lambda epoch: None, None, 2)
+        result = ready(alone, TrialJob(STRATEGIES[name]), None, 2).run(lambda epoch: None)
         assert self.off_by(root, name, result) < TOLERANCE
 
     def test_learns_as_well(self, outcomes, alone):

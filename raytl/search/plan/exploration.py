@@ -16,6 +16,9 @@ from raytl.training.strategy import Strategy
 
 DEAR = 40
 """Strategies in a row that there is no time for, after which the search for one that there is is given up."""
+PROPOSED = 4
+"""Of them, by what the sampler has learned, as are those that are recommended; the others are drawn. What there is time
+for is then a question of chance more than of merit, and a proposal takes a hundred times longer."""
 FAILING = 20
 """Strategies in a row that failed, after which no further one is tried: with time alone to end a search there would be
 hundreds, each as its predecessor."""
@@ -113,18 +116,39 @@ class Exploration:
 
     def _affordable(self) -> tuple[Handle, Strategy] | None:
         """The next strategy that there is time to train, and once more should it win; None where none is in sight."""
-        for _ in range(DEAR if self._time.limited else 1):
-            handle, strategy = self.sampler.ask()
-            if not self._time.limited or self._fits(strategy):
-                return handle, strategy
-            seconds = self._seconds(strategy)
-            self._refuse(seconds)
-            self.sampler.tell(handle, score=None)
-            if len(self._refused) < DEAR:  # the first ones before all, which are recommended
-                self._refused.append(strategy)
-            else:
-                self._passed_over.append((seconds, strategy))
+        if not self._time.limited:
+            return self.sampler.ask()
+        for attempt in range(DEAR):
+            found = self._proposed() if attempt < PROPOSED or self.sampler.has_first_now else self._drawn()
+            if found is not None:
+                return found
         return None
+
+    def _proposed(self) -> tuple[Handle, Strategy] | None:
+        """What the sampler proposes, where there is time for it."""
+        handle, strategy = self.sampler.ask()
+        if self._fits(strategy):
+            return handle, strategy
+        self.sampler.tell(handle, score=None)
+        self._pass(strategy)
+        return None
+
+    def _drawn(self) -> tuple[Handle, Strategy] | None:
+        """One at random, where there is time for it."""
+        strategy = self.sampler.draw()
+        if self._fits(strategy):
+            return self.sampler.adopt(strategy), strategy
+        self._pass(strategy)
+        return None
+
+    def _pass(self, strategy: Strategy) -> None:
+        """Note one that there is no time for."""
+        seconds = self._seconds(strategy)
+        self._refuse(seconds)
+        if len(self._refused) < DEAR:  # the first ones before all, which are recommended
+            self._refused.append(strategy)
+        else:
+            self._passed_over.append((seconds, strategy))
 
     def _fits(self, strategy: Strategy) -> bool:
         return self._time.allows(2 * self._seconds(strategy))

@@ -9,11 +9,11 @@ import pytest
 from tiny import MODEL, data
 
 from raytl.search.jobs import Survey
-from raytl.search.plan.exploration import DEAR, Exploration
+from raytl.search.plan.exploration import DEAR, PROPOSED, Exploration
 from raytl.search.plan.halving import SuccessiveHalving, kind_of
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import CONFIRMED, TimeBudget
-from raytl.search.propose.sampler import TpeSampler
+from raytl.search.propose.sampler import Handle, TpeSampler
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.choices import FirstChoices
@@ -77,6 +77,38 @@ def test_none_of_the_many_that_seemed_to_take_too_long_is_lost(tmp_path: Path) -
     while (job := exploration.next_job()) is not None:
         tried.add(job.strategy["head_lr"])
     assert len(tried) == 2 * DEAR - 1
+
+
+def test_proposals_which_take_long_are_few_where_little_fits(tmp_path: Path) -> None:
+    """At the end of a search each look for what fits asked TPE forty times, for two to five seconds."""
+    rates = ", ".join(f"{0.001 * number}" for number in range(1, 2 * DEAR))
+    (tmp_path / "s.yaml").write_text(f"space: {{source_model: {MODEL}, optimizer: [sgd, adamw], head_lr: [{rates}]}}")
+    space = BoundSpace(load_space(str(tmp_path / "s.yaml")), data())
+    proposals: list[Strategy] = []
+
+    class Watched(TpeSampler):
+        def ask(self) -> tuple[Handle, Strategy]:
+            handle, strategy = super().ask()
+            proposals.append(strategy)
+            return handle, strategy
+
+    found = set()
+    for seed in range(20):
+        proposals.clear()
+        exploration = Exploration(
+            PlanSettings(10, 1, 1, 9, tmp_path), Watched(space, seed), SuccessiveHalving(1, 3, 9),
+            TimeBudget(1000.0, lambda: 0.0, 0.0, [], lanes=1, tested=True, folds=1), [], count(),
+            seconds=lambda strategy: 10.0 if strategy.head_lr > 0.07 and strategy.optimizer == "sgd" else 1e4,
+        )  # fmt: skip
+        exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
+        job = exploration.next_job()
+        assert 1 <= len(proposals) <= PROPOSED
+        if job is not None:
+            strategy = Strategy.from_dict(job.strategy)
+            assert strategy.head_lr > 0.07 and strategy.optimizer == "sgd"
+            found.add(strategy not in proposals)
+            exploration.on_end(job.number, TrialRecord(job.number, "search", job.strategy, strategy.key, fold=0))
+    assert True in found  # what was drawn
 
 
 @pytest.mark.parametrize(("score", "goes_on"), [(0.8, True), (0.6, False)])
