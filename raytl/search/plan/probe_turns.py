@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
@@ -23,6 +24,9 @@ LATEST = 0.4
 """Share of a time budget after which they are not either, whatever took it."""
 LEADER_SHARE = 0.15
 """Of a time budget, what the probe that leads may take on further folds all the same."""
+JUDGED_BY, JUDGED_SHARE, OVER_SHARE = 6, 0.5, 0.1
+"""Images by which it is judged at least, as by two nothing is known of it: where a fold more takes no more than that
+share of the time that is left, or of all time more than there is. What is kept for the yardstick counts as left."""
 VIEWS = 4
 """Augmented versions of each image that the probe that leads learns from as well. More bring little more."""
 VIEWS_SHARE = 0.3
@@ -65,18 +69,31 @@ class ProbeTurns:
         if not self._time.allows(self._probing.pretrain_s + self._durations.of_new_probe()):
             self._probing.put_off()
         self._pass_over()
-        return self._probing.next_job(being_made, takes)
+        return self._probing.next_job(being_made, takes) or self._next_of_leader(takes)
 
     def next_head(self, being_made: Collection[str], takes: Takes) -> LaneJob | None:
         """A probe, where a lane asks that makes no source models."""
         self.close()
         self._pass_over()
-        return self._probing.next_probe(being_made, takes)
+        return self._probing.next_probe(being_made, takes) or self._next_of_leader(takes)
 
     def next_quick(self, *, begin: bool) -> LaneJob | None:
         """A probe of a source model that is at hand; begin: also of a further one, and on further folds."""
         self._pass_over()
-        return self._probing.next_quick(self._has_time_for, begin=begin)
+        job = self._probing.next_quick(self._has_time_for, begin=begin)
+        return self._next_of_leader() if job is None and begin else job
+
+    def _next_of_leader(self, takes: Takes = anything) -> LaneJob | None:
+        """The probe that leads on a fold more, where the few images that it was judged by tell nothing."""
+        leader = self._probing.leader() if self._probing.has_order() else None
+        if leader is None or not self._probing.labelled:
+            return None
+        folds = math.ceil(JUDGED_BY * self._settings.control_folds / self._probing.labelled)
+        spare_s = self._time.spare()
+        allowed_s = max(JUDGED_SHARE * spare_s, OVER_SHARE * (self._settings.time_budget_s or 0.0) + spare_s)
+        if self._probing.folds_given(leader) >= folds or self._durations.of(leader) > allowed_s:
+            return None
+        return self._probing.next_fold(leader, takes)
 
     def _pass_over(self) -> None:
         """Do without probes that there is no time for any more, once there is one to choose."""
@@ -99,7 +116,8 @@ class ProbeTurns:
         assert self._settings.time_budget_s is not None
         if leader is None:
             return False
-        seconds = self._probing.folds_left(leader) * self._durations.of(leader)
+        left = self._settings.folds - self._probing.folds_given(leader)
+        seconds = left * self._durations.of(leader)
         return seconds < min(LEADER_SHARE * self._settings.time_budget_s, self._time.left() / 2)
 
     def next_larger(self) -> LaneJob | None:

@@ -163,9 +163,19 @@ class Probing:
         every = (s for probes in self._probes.values() for s in probes)
         return None if choice is None else next((s for s in every if s.key == choice.key), None)
 
-    def folds_left(self, strategy: Strategy) -> int:
-        """How many folds a probe was not given yet."""
-        return sum((strategy.key, fold or 0) not in self._given for fold in self._folds)
+    def folds_given(self, strategy: Strategy) -> int:
+        """How many folds a probe was given."""
+        return sum((strategy.key, fold or 0) in self._given for fold in self._folds)
+
+    @property
+    def labelled(self) -> int:
+        """How many images there are to judge probes by, over all folds of one pass."""
+        return 0 if self._contest.labels is None else len(self._contest.labels.labels)
+
+    def next_fold(self, strategy: Strategy, takes: Takes = anything) -> LaneJob | None:
+        """A probe on one fold more; None where it had all, or the lane does not do it."""
+        found, fold = self._further([strategy], takes)
+        return None if found is None else self._give(found, fold)
 
     def next_left_over(self, allows: Callable[[Strategy], bool], takes: Takes = anything) -> LaneJob | None:
         """A probe on a fold that it was not given because the time was for something else, which has ended since."""

@@ -231,6 +231,35 @@ class TestRacing:
         search.clock.now = 18.0
         assert plan.next_quick() is None  # it would end after the search
 
+    @pytest.mark.parametrize(("again_s", "images", "folds"), [(0.5, 2, 3), (3.0, 2, 1), (0.5, 6, 1)])
+    @pytest.mark.parametrize("quick", [False, True])
+    def test_what_leads_is_judged_by_some_images_though_the_time_is_over(
+        self, space: BoundSpace, again_s: float, images: int, folds: int, quick: bool
+    ) -> None:
+        """Of ten labels a fold has two, by which a model was "right for 0 %, 0 to 80" after half a minute."""
+        truth = np.arange(5 * images) % 2
+        labels = Labels(truth, None, 2, metrics.get("accuracy"))
+        here = {uri: [probe(uri)] for uri in ("plain:pixels", MODEL)}
+        settings = {"folds": 5, "control_folds": 5, "time_budget_s": 20.0, "lanes": 1, "trials": 0}
+        search = Search(space, recipes=FixedRecipes({}, here), labels=labels, **settings)
+        plan, tried = search.plan, dict.fromkeys(here, 0)
+        while isinstance(job := plan.next_quick() if quick else plan.next_job(), LaneJob):
+            if job.kind != JobKind.PROBE:
+                plan.on_end(job.number, JobResult(seconds=0.1))
+                continue
+            uri = job.strategy["source_model"]
+            tried[uri] += 1
+            made_s = 18.0 * (uri == MODEL and job.fold == 0)  # its features, of many unlabelled images
+            search.clock.now += made_s + again_s
+            index = np.arange(job.fold or 0, len(truth), 5)
+            said = 0.1 + 0.8 * np.eye(2)[truth[index] if uri == MODEL else 1 - truth[index]]
+            plan.on_epoch(job.number, {"epoch": 1.0, "score": 0.5 + 0.4 * (uri == MODEL), "seconds": 1.0})
+            plan.on_end(job.number, JobResult(
+                seconds=made_s + again_s, made_s=made_s, validation_index=index, validation_probabilities=said
+            ))  # fmt: skip
+        assert tried == {"plain:pixels": 1, MODEL: folds} or (quick and tried["plain:pixels"] > 1)
+        assert tried[MODEL] == folds
+
     def test_what_leads_when_the_time_is_over_is_made_a_model_before_there_are_lanes(self, space: BoundSpace) -> None:
         here = {uri: [probe(uri)] for uri in ("plain:pixels", MODEL, MADE[0])}
         recipes = FixedRecipes(BASELINES, here)
