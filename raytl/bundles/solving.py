@@ -151,7 +151,7 @@ def with_head(model: SourceModel, labels: tuple[str, ...], solved: SolvedHead | 
     if isinstance(solved, SolvedNear):
         model.head, model.labels = solved.head, labels
     elif isinstance(model.head, StagesHead):
-        model.head = StagesHead(model.head.widths, len(labels), solved.members, quarters=model.head.quarters)
+        model.head = model.head.anew(len(labels), solved.members)
         model.labels = labels
     else:
         model.replace_head(len(labels), labels, "logistic")
@@ -205,10 +205,10 @@ def _solve(model: SourceModel, kept: KeptFeatures, classes: int) -> SolvedHead |
             head, torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
             balanced=kept.balanced, seed=0,
         )  # fmt: skip
-    widths = head.widths if isinstance(head, StagesHead) else None
+    widths, peaks = (head.widths, head.peaks) if isinstance(head, StagesHead) else (None, ())
     return solve_parts(
         torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
-        widths=widths, balanced=kept.balanced, seed=0, target=kept.target,
+        widths=widths, peaks=peaks, balanced=kept.balanced, seed=0, target=kept.target,
         at_least=0.0 if widths is None else _at_least(kept, widths[-1], classes),
     )  # fmt: skip
 

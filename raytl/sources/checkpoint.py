@@ -21,7 +21,7 @@ from torch import Tensor
 from raytl.core.errors import NotWrittenError, UserError, nearest
 from raytl.core.exchange import exchange
 from raytl.core.places import check_folder, is_file, is_folder, is_there
-from raytl.sources.heads import ZeroShotHead
+from raytl.sources.heads import StagesHead, ZeroShotHead
 from raytl.sources.lookup import build_architecture
 from raytl.sources.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, Threshold, Weights, jsonable, read_manifest
 from raytl.sources.model import SourceModel
@@ -113,6 +113,8 @@ def checkpoint_files(model: SourceModel, extra: Mapping[str, Any]) -> dict[str, 
 
 def _format(model: SourceModel, threshold: Threshold | None) -> int:
     """The oldest version of the format that has what the model has."""
+    if isinstance(model.head, StagesHead) and model.head.reads == "peaks":
+        return 7
     if model.preprocessing.tiles > 1:
         return 6
     if isinstance(model.head, ZeroShotHead):

@@ -19,6 +19,9 @@ CONVEX = ("logistic", "stages", *NEAR, ZERO_SHOT)
 HEADS = ("linear", "mlp", *CONVEX)
 HIDDEN = 256
 """Width of the hidden layer, that of the usual bottleneck between backbone and head."""
+READS = ("peaks", "quarters", "whole")
+"""Of what each stage makes of an image, what a :class:`StagesHead` reads: means over its quarters, and apart peaks and
+spread over all positions; these means alone, as heads of format 4 do; or means over all positions, as those of 3."""
 
 
 class MlpHead(nn.Module):
@@ -36,29 +39,48 @@ class MlpHead(nn.Module):
 
 
 class StagesHead(nn.Module):
-    """Linear layers on what each stage makes of an image, averaged over its quarters; their probabilities are averaged.
+    """Linear layers on what each stage makes of an image, in one or two parts; their probabilities are averaged.
 
     Which stage a task is best read from differs between tasks, and few labels cannot tell (Evci et al., 2022:
-    Head2Toe). An average needs no choice, and where the stages disagree it is unsure. features (n, sum of the widths),
-    the stages' one after another -> logits (n, k): log-probabilities times ``sharpness``, for an average is less sure
-    than it could be.
+    Head2Toe). Nor can they whether what counts is all over the image, at one place of it, or small and anywhere. An
+    average needs no choice, and where the layers disagree it is unsure. features (n, sum of the widths), the parts' one
+    after another -> logits (n, k): log-probabilities times ``sharpness``, for an average is less sure than it could be.
 
-    widths: of the stages' outputs. members: layers on each stage, which were solved for on different images.
-    ``parts``: of the first member, then of the next. ``shares`` (members x stages,): what each has in the average.
-    quarters: False for a head of format 3, which read means over the whole image.
+    widths: of the parts, the stages' in their order. members: layers on each part, which were solved for on different
+    images. ``parts``: of the first member, then of the next. ``shares`` (members x parts,): what each has in the
+    average. reads: one of :data:`READS`. peaks: which parts are peaks, and no means; none unless said.
     """
 
     shares: Tensor
     sharpness: Tensor
 
-    def __init__(self, widths: Sequence[int], outputs: int, members: int = 1, *, quarters: bool = True) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        outputs: int,
+        members: int = 1,
+        *,
+        reads: str = READS[0],
+        peaks: Sequence[bool] = (),
+    ) -> None:
         super().__init__()
         self.widths = list(widths)
         self.members = members
-        self.quarters = quarters
+        self.reads = reads
+        self.peaks = list(peaks) or [False] * len(self.widths)
         self.parts = nn.ModuleList(nn.Linear(width, outputs) for _ in range(members) for width in widths)
         self.register_buffer("shares", torch.full((len(self.parts),), 1.0 / len(self.parts)))
         self.register_buffer("sharpness", torch.ones(()))
+
+    def means(self, features: Tensor) -> tuple[Tensor, list[int]]:
+        """Of what it reads (n, d), what is no peaks, and the widths of its parts."""
+        parts = zip(features.split(self.widths, dim=1), self.peaks, strict=True)
+        kept = [part for part, is_peak in parts if not is_peak]
+        return torch.cat(kept, dim=1), [part.shape[1] for part in kept]
+
+    def anew(self, outputs: int, members: int) -> StagesHead:
+        """A head that reads the same, its weights drawn from torch's generator."""
+        return StagesHead(self.widths, outputs, members, reads=self.reads, peaks=self.peaks)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits."""

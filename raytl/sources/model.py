@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from raytl.sources.heads import StagesHead, make_head
+from raytl.sources.heads import READS, StagesHead, make_head
 from raytl.sources.licences import UNKNOWN
 from raytl.tasks.preprocessing import Preprocessing
 
-Form = bool | None
-"""Of what a head reads: all stages' outputs, over quarters (True) or the whole image (False), or the last's (None)."""
+Form = str | None
+"""Of what a head reads: of all stages, one of :data:`raytl.sources.heads.READS`, or the last's output (None)."""
 
 
 @dataclass(frozen=True)
@@ -111,37 +111,39 @@ class SourceModel(nn.Module):
         """Whether the head reads the outputs of all stages."""
         return isinstance(self.head, StagesHead)
 
-    def all_stages(self, x: Tensor, *, quarters: bool = True) -> Tensor:
-        """Outputs of every stage for normalised images, one after another: (n, sum of their widths).
+    def all_stages(self, x: Tensor, *, reads: str = READS[0]) -> Tensor:
+        """What a head reads of every stage for normalised images, one after another: (n, sum of the widths).
 
-        quarters: whether they are averaged over each quarter of the image, not over the whole of it.
+        The last :attr:`feature_dim` are the features. reads: one of :data:`raytl.sources.heads.READS`.
         """
-        return self._seen(x, {quarters})[quarters]
+        return self._seen(x, {reads})[reads]
 
     def _seen(self, x: Tensor, wanted: Collection[Form]) -> dict[Form, Tensor]:
         """What heads read of normalised images, in one pass."""
-        found: dict[Form, list[Tensor]] = {quarters: [] for quarters in wanted if quarters is not None}
+        found: dict[str, list[Tensor]] = {reads: [] for reads in wanted if reads is not None}
         for stage in self.stage_list():
             x = stage(x)
-            for quarters, outputs in found.items():
-                outputs.append((pool_quarters if quarters else pool_positions)(x))
-        joined = {quarters: torch.cat(outputs, dim=1) for quarters, outputs in found.items()}
+            for reads, outputs in found.items():
+                outputs += read_stage(x, reads)
+        joined: dict[Form, Tensor] = {reads: torch.cat(outputs, dim=1) for reads, outputs in found.items()}
         return {None: x, **joined}
 
-    def stage_widths(self, *, quarters: bool = True) -> list[int]:
-        """How many numbers each stage's output comes to in :meth:`all_stages`."""
-        pool = pool_quarters if quarters else pool_positions
+    def stages_head(self, outputs: int, members: int = 1, *, reads: str = READS[0]) -> StagesHead:
+        """A head for what :meth:`all_stages` comes to, its weights drawn from torch's generator."""
         size, mode = self.preprocessing, self.training
         device = next((tensor.device for tensor in self.state_dict().values()), None)
         x = torch.zeros(1, size.channels, size.size, size.size, device=device)
-        widths = []
+        widths: list[int] = []
+        peaks: list[bool] = []
         self.eval()
         with torch.inference_mode():
             for stage in self.stage_list():
                 x = stage(x)
-                widths.append(pool(x).shape[1])
+                parts = [part.shape[1] for part in read_stage(x, reads)]
+                widths += parts
+                peaks += [number > 0 for number in range(len(parts))]
         self.train(mode)
-        return widths
+        return StagesHead(widths, outputs, members, reads=reads, peaks=peaks)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (n, channels, size, size) to logits (n, k)."""
@@ -160,7 +162,7 @@ class SourceModel(nn.Module):
     def replace_head(self, num_classes: int, labels: tuple[str, ...], kind: str = "linear") -> None:
         """Put a fresh head for ``labels`` on the features. kind: one of :data:`raytl.sources.heads.HEADS`."""
         if kind == "stages":
-            self.head = StagesHead(self.stage_widths(), num_classes)
+            self.head = self.stages_head(num_classes)
         else:
             self.head = make_head(kind, self.feature_dim, num_classes)
         self.labels = labels
@@ -171,7 +173,18 @@ class SourceModel(nn.Module):
 
 
 def _form(head: nn.Module) -> Form:
-    return head.quarters if isinstance(head, StagesHead) else None
+    return head.reads if isinstance(head, StagesHead) else None
+
+
+def read_stage(x: Tensor, reads: str) -> list[Tensor]:
+    """What a head on all stages reads of one's output: means, and then peaks; without positions the output itself.
+
+    reads: one of :data:`raytl.sources.heads.READS`.
+    """
+    if reads == "whole":
+        return [pool_positions(x)]
+    positions = x[0].numel() // max(x.shape[1], x.shape[3]) if x.ndim == 4 else x.shape[1] if x.ndim == 3 else 1
+    return [pool_quarters(x), pool_peaks(x)] if reads == "peaks" and positions > 1 else [pool_quarters(x)]
 
 
 def pool_positions(x: Tensor) -> Tensor:
@@ -201,3 +214,15 @@ def pool_quarters(x: Tensor) -> Tensor:
         [part.mean(dim=(2, 3)) for half in halves for part in (half[..., : (width + 1) // 2], half[..., width // 2 :])],
         dim=1,
     )
+
+
+def pool_peaks(x: Tensor) -> Tensor:
+    """Maximum, then standard deviation over positions: of maps (n, c, h, w) or (n, h, w, c), of tokens (n, t, c).
+
+    (n, 2 c). What is small and anywhere is lost in a mean; how much a texture varies is not in one.
+    """
+    if x.ndim == 4:
+        channels_last = x.shape[1] == x.shape[2] != x.shape[3]
+        x = (x if channels_last else x.permute(0, 2, 3, 1)).flatten(1, 2)
+    spread = (x - x.mean(dim=1, keepdim=True)).square().mean(dim=1).sqrt()
+    return torch.cat([x.amax(dim=1), spread], dim=1)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from raytl.core.errors import UserError
 from raytl.core.names import few
 from raytl.sources.base import Built
-from raytl.sources.heads import MlpHead, StagesHead, ZeroShotHead
+from raytl.sources.heads import READS, MlpHead, ZeroShotHead
 from raytl.sources.licences import NO_WEIGHTS
 from raytl.sources.model import SourceInfo, SourceModel
 from raytl.sources.near_heads import near_head
@@ -246,11 +246,12 @@ def _widen_head(model: SourceModel, state: Mapping[str, Tensor]) -> None:
 def _stages_head(model: SourceModel, weights: Sequence[Tensor]) -> None:
     """A head for weights of one or more layers on each stage; none where they are for other stages."""
     given = [int(weight.shape[1]) for weight in weights]
-    for quarters in (True, False):
-        widths = model.stage_widths(quarters=quarters)
+    outputs = int(weights[0].shape[0])
+    for reads in READS:
+        widths = model.stages_head(outputs, reads=reads).widths
         members = len(given) // len(widths)
         if members and given == widths * members:
-            model.head = StagesHead(widths, int(weights[0].shape[0]), members, quarters=quarters)
+            model.head = model.stages_head(outputs, members, reads=reads)
             return
 
 

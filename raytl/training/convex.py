@@ -71,6 +71,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         given.weights,
         groups,
         widths=head.widths if isinstance(head, StagesHead) else None,
+        peaks=head.peaks if isinstance(head, StagesHead) else (),
         balanced=balanced,
         seed=seed,
         target=given.target,
@@ -86,22 +87,24 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         said = said_by(found, head.widths, unlabelled)
         # What is believed of labelled images is of these as they are.
         target = given.target & ~given.views
-        heard = are_heard(unlabelled, said, widths=head.widths)
+        # Neighbours go by means: what is small and anywhere makes images of all classes alike.
+        means, widths = head.means(unlabelled)
+        heard = are_heard(means, said, widths=widths)
         if heard and target.any():
             of_target = torch.as_tensor(target, device=features.device)
             believed = believe(
-                features[of_target],
+                head.means(features[of_target])[0],
                 labels[target],
-                unlabelled,
+                means,
                 said,
                 apply_temperature(found.out_of_fold[target], found.temperature),
-                widths=head.widths,
+                widths=widths,
                 groups=None if groups is None else groups[target],
                 balanced=balanced,
                 joined=not given.target.all(),
             )
         elif heard:
-            believed = believe_a_domain(unlabelled, said, widths=head.widths)
+            believed = believe_a_domain(means, said, widths=widths)
         if believed is not None:
             found = solve_taught(
                 features,
@@ -110,11 +113,12 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
                 unlabelled,
                 believed,
                 widths=head.widths,
+                peaks=head.peaks,
                 balanced=balanced,
                 target=target,
             )
     if isinstance(head, StagesHead) and head.members != found.members:
-        head = StagesHead(head.widths, classes, found.members, quarters=head.quarters).to(network.device)
+        head = head.anew(classes, found.members).to(network.device)
         network.model.head = head
     found.put_into(head)
     shares = tuple(found.shares.tolist()) if isinstance(head, StagesHead) else ()

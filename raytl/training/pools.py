@@ -14,6 +14,7 @@ from torch import Tensor
 from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed
 from raytl.finetuning import augmentation
+from raytl.sources.heads import READS
 from raytl.tasks.images import Images
 from raytl.training.arrays import NotHereError
 from raytl.training.devices import timed_batch, upload
@@ -194,7 +195,7 @@ class PoolMaker:
         parts = [transform, images.fingerprint, *computed]
         if not cut:
             return f"views-{hash_json(parts)[:32]}"
-        kind = "quarters" if self._whole else "activations"
+        kind = READS[0] if self._whole else "activations"
         return f"{kind}-{hash_json([self._weights, model.architecture, cut, *parts])[:32]}"
 
     def _compute(self, images: Images, version: str) -> Iterator[np.ndarray]:

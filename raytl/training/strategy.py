@@ -12,7 +12,7 @@ from raytl.adaptation import AdaptationConfig
 from raytl.core.dimensions import as_default, build
 from raytl.core.errors import UserError, nearest
 from raytl.core.hashing import hash_json
-from raytl.sources.heads import CONVEX
+from raytl.sources.heads import CONVEX, READS
 
 _COMPONENTS: dict[str, Callable[[str], Any]] = {
     "adaptation": adaptation.get,
@@ -132,5 +132,5 @@ class Strategy:
         """
         plain = {name: value for name, value in self.to_dict().items() if (name, value) not in _LATER}
         if self.head == "stages":
-            plain["features"] = "quarters"  # what it read before was another thing, and is not to be mixed with this
+            plain["features"] = READS[0]  # what it read before was another thing, and is not to be mixed with this
         return hash_json(plain)[:12]

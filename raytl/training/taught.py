@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raytl.adaptation.propagation import pass_on, propagate
 from raytl.evaluation.calibration import apply_temperature, confidence_temperature, fit_temperature
-from raytl.evaluation.head_probes import CLOSE, ON_CPU, SolvedHead
+from raytl.evaluation.head_probes import CLOSE, ON_CPU, SolvedHead, usual_shares
 from raytl.evaluation.mixing import mixture_shares
 from raytl.evaluation.probes import fit_logistic
 from raytl.sources.heads import StagesHead
@@ -177,12 +177,13 @@ def solve_taught(
     widths: Sequence[int],
     balanced: bool,
     target: np.ndarray,
+    peaks: Sequence[bool] = (),
 ) -> SolvedHead:
     """Linear layers on each stage's features of the labelled images (n, d) and the unlabelled ones (m, d).
 
     weights: (n,) of the labelled images; the unlabelled ones weigh as much as one role of these. target: bool (n,),
-    which of them are the target's, of which ``believed`` tells; there may be none. The average is as sure as
-    ``believed.confidence``.
+    which of them are the target's, of which ``believed`` tells; there may be none. peaks: as of :func:`solve_parts`.
+    The average is as sure as ``believed.confidence``.
     """
     classes = believed.unlabelled.shape[1]
     everything = torch.cat([features, unlabelled])
@@ -204,7 +205,7 @@ def solve_taught(
     )
     out_of_fold = np.full((len(labels), classes), np.nan)
     out_of_fold[target] = believed.labelled
-    found = SolvedHead(probes, 1, np.full(len(probes), 1 / len(probes)), out_of_fold, 1.0, 1.0)
+    found = SolvedHead(probes, 1, usual_shares(len(probes), peaks), out_of_fold, 1.0, 1.0)
     said = said_by(found, widths, unlabelled)
     sharpness = 1.0 / confidence_temperature(said, believed.confidence)
     return replace(found, sharpness=float(np.float32(sharpness)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from raytl import sources
-from raytl.sources.heads import StagesHead, make_head
-from raytl.sources.model import SourceModel
+from raytl.sources.heads import READS, make_head
+from raytl.sources.model import SourceModel, read_stage
 
 ARCHITECTURES = ("scratch:cnn-small", "scratch:resnet-small", "plain:gradients")
 
@@ -17,7 +18,7 @@ def heads_on(model: SourceModel) -> list[nn.Module]:
     """Of every kind that reads the features otherwise."""
     torch.manual_seed(1)
     linear, other = make_head("linear", model.feature_dim, 4), make_head("mlp", model.feature_dim, 3)
-    return [linear, *(StagesHead(model.stage_widths(quarters=q), 5, quarters=q) for q in (True, False)), other]
+    return [linear, *(model.stages_head(5, reads=each) for each in READS), other]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -39,3 +40,26 @@ def test_the_network_is_run_once() -> None:
     runs.clear()
     model.answers(torch.rand(2, 1, 32, 32), heads)
     assert len(runs) == len(model.stage_list())
+
+
+SMALL = torch.zeros(2, 5, 6, 7)
+SMALL[0, 1, 2, 3] = SMALL[1, 1, 4, 5] = 8.0
+
+
+@pytest.mark.parametrize("x", [SMALL, SMALL.movedim(1, 3)[:, :, :6], SMALL.flatten(2).movedim(1, 2)])
+def test_what_is_small_and_anywhere_is_in_the_peaks(x: torch.Tensor) -> None:
+    """Whether maps have their channels first or last, or there are tokens; means tell where it is, if anything."""
+    means, peaks = read_stage(x, "peaks")
+    assert peaks.shape == (2, 10)
+    assert torch.equal(peaks[:, :5], torch.tensor([[0.0, 8.0, 0.0, 0.0, 0.0]]).repeat(2, 1))
+    count = x[0].numel() // 5
+    spread = np.std([8.0, *[0.0] * (count - 1)])
+    torch.testing.assert_close(peaks[:, 6], torch.full((2,), float(spread)))
+    assert float(means.max()) <= 1.0
+    assert [part.shape[1] for part in read_stage(x, "quarters")] == [means.shape[1]]
+
+
+@pytest.mark.parametrize("x", [torch.rand(2, 5), torch.rand(2, 5, 1, 1), torch.rand(2, 1, 1, 5), torch.rand(2, 1, 5)])
+def test_without_positions_there_is_the_output_alone(x: torch.Tensor) -> None:
+    (only,) = read_stage(x, "peaks")
+    assert torch.equal(only, x.reshape(2, 5))

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from raytl import sources
 from raytl.adaptation.moments import match_moments
 from raytl.core.errors import UserError
-from raytl.evaluation.head_probes import CLOSE, OF_MANY, solve_parts
+from raytl.evaluation.head_probes import BETWEEN_PEAKS, CLOSE, OF_MANY, PEAKS, solve_parts
 from raytl.evaluation.mixing import mixture_shares
 from raytl.evaluation.near_probes import solve_nearest_mean, solve_neighbours
 from raytl.evaluation.probes import Probe, fit_logistic
@@ -305,7 +305,7 @@ class TestStages:
 
     STRATEGY = replace(HEAD, head="stages")
 
-    def test_is_one_probe_a_stage_whose_probabilities_are_averaged(self, space: Workspace) -> None:
+    def test_is_two_probes_a_stage_whose_probabilities_are_averaged(self, space: Workspace) -> None:
         result = train(space, self.STRATEGY)
         model, target = space.source_model(PRETRAINED)[0].eval(), space.data.target
         assert target is not None
@@ -314,15 +314,25 @@ class TestStages:
         with torch.inference_mode():
             for stage in model.stage_list():
                 x = stage(x)
-                outputs.append(
-                    F.adaptive_avg_pool2d(x, 2).movedim(1, 3).flatten(1).numpy() if x.ndim == 4 else x.numpy()
-                )
+                if x.ndim == 4:
+                    outputs.append(F.adaptive_avg_pool2d(x, 2).movedim(1, 3).flatten(1).numpy())
+                    each = x.numpy()
+                    outputs.append(np.concatenate([each.max(axis=(2, 3)), each.std(axis=(2, 3))], axis=1))
+                else:
+                    outputs.append(x.numpy())
         seed = trial_seed(space, TrialJob(self.STRATEGY, 0))
         probes = [
             fit_logistic(f[training], target.labels[training], len(CLASSES), seed=seed, max_folds=3) for f in outputs
         ]
         each = [softmax(probe.logits(f[validation]), axis=1) for probe, f in zip(probes, outputs, strict=True)]
-        shares = mixture_shares(np.stack([probe.out_of_fold for probe in probes]), target.labels[training])
+        peaks, told = np.array(result.model.head.peaks), np.stack([probe.out_of_fold for probe in probes])
+        shares, averages = np.zeros(len(probes)), []
+        for kind in (~peaks, peaks):
+            shares[kind] = mixture_shares(told[kind], target.labels[training])
+            averages.append(np.tensordot(shares[kind], told[kind], 1))
+        pull = BETWEEN_PEAKS * np.array([1 - PEAKS, PEAKS])
+        between = mixture_shares(np.stack(averages), target.labels[training], pull=pull)
+        shares *= np.where(peaks, between[1], between[0])
         np.testing.assert_allclose(result.model.head.shares, shares, atol=1e-3)
         mean = np.log(np.tensordot(shares, np.stack(each), 1))
         sharpness = float(result.model.head.sharpness)
@@ -356,11 +366,11 @@ class TestStages:
         strategy = replace(self.STRATEGY, source_domain="bright")
         head = train(space, strategy).model.head
         assert isinstance(head, StagesHead)
-        assert (head.members, len(head.parts)) == (2, 2 * STAGES)
+        assert (head.members, len(head.parts)) == (2, 2 * len(head.widths)) and len(head.widths) > STAGES
         assert float(head.shares.sum()) == pytest.approx(1.0)
         own = target.subset(space.folds[0][0])
         domain = space.data.source_domains["bright"].subset(space.source_split("bright")[0])
-        for layer, images in ((head.parts[STAGES - 1], [own]), (head.parts[-1], [own, domain])):
+        for layer, images in ((head.parts[len(head.widths) - 1], [own]), (head.parts[-1], [own, domain])):
             strengths = OF_MANY if domain in images else None
             probe = fitted(space, strategy, *images, max_folds=3, strengths=strengths, tolerance=CLOSE)
             apart = np.linalg.norm(layer.weight.detach().numpy() - probe.weight)
@@ -384,7 +394,7 @@ class TestStages:
             space = workspace(tmp_path / str(number), replace(held, source_domains=domain))
             head = train(space, replace(self.STRATEGY, source_domain="bright")).model.head
             assert isinstance(head, StagesHead)
-            shares.append(float(head.shares[STAGES:].sum()))
+            shares.append(float(head.shares[len(head.widths) :].sum()))
         assert shares[1] < 0.35 < 0.45 < shares[0], shares
 
     @pytest.mark.parametrize("labelled", [8, None])
@@ -419,7 +429,7 @@ class TestStages:
 
     def test_models_from_before_there_were_shares_are_read(self, space: Workspace, tmp_path: Path) -> None:
         model = train(space, self.STRATEGY, fold=None).model
-        model.head.shares.fill_(1 / STAGES)
+        model.head.shares.fill_(1 / len(model.head.parts))
         state = {name: tensor for name, tensor in model.state_dict().items() if name != "head.shares"}
         blank = sources.load(MODEL, channels=model.preprocessing.channels, image_size=SIDE)
         fit(blank, state, "old")
@@ -448,11 +458,13 @@ class TestStages:
         taught = Strategy(
             PRETRAINED, source_domain="bright", target_labels=False, cut=STAGES, head="stages", adaptation="propagation"
         )
-        head = train(space, taught).model.head
-        ((features, found),) = asked
-        assert space.data.unlabelled is not None and len(features) == len(space.data.unlabelled)
+        model = train(space, taught).model.eval()
+        ((means, found),) = asked
+        assert space.data.unlabelled is not None and len(means) == len(space.data.unlabelled)
+        assert means.shape[1] == sum(w for w, peak in zip(model.head.widths, model.head.peaks, strict=True) if not peak)
         with torch.inference_mode():
-            said = head(features).softmax(dim=1).numpy()
+            images = space.data.unlabelled.tensor(model.preprocessing)
+            said = model(model.preprocessing.normalise(images)).softmax(dim=1).numpy()
         assert (said.argmax(axis=1) == found.labels).mean() > 0.9
         assert said.max(axis=1).mean() == pytest.approx(found.confidence, abs=0.02)
 
@@ -606,11 +618,15 @@ class TestDomainsTogether:
         np.testing.assert_allclose(features["bright + dim"], np.concatenate([features["bright"], features["dim"]]))
         both = heads["bright + dim"]
         assert isinstance(both, StagesHead)
-        assert (both.members, float(both.shares.min())) == (2, float(both.shares.max()))
-        for number, name in enumerate(("bright", "dim")):
-            for mine, alone in zip(both.parts[number * STAGES :], heads[name].parts, strict=False):
-                apart = (mine.weight - alone.weight).detach().norm()
-                assert apart <= 0.05 * alone.weight.detach().norm()
+        assert both.members == 2 and torch.equal(*both.shares.chunk(2))
+        peaks = torch.tensor(both.peaks)
+        assert float(both.shares.chunk(2)[0][peaks].sum()) == pytest.approx(PEAKS / 2)
+        for number, (name, other) in enumerate((("bright", "dim"), ("dim", "bright"))):
+            layers = both.parts[number * len(both.widths) :], heads[name].parts, heads[other].parts
+            seen = torch.as_tensor(features[other]).split(both.widths, dim=1)
+            for mine, *others, x, peak in zip(*layers, seen, both.peaks, strict=False):
+                apart = [float((mine(x) - each(x)).detach().abs().mean()) for each in others]
+                assert apart[0] < (1.0 if peak else 0.2) * apart[1]  # the penalty on peaks is told by less
 
     def test_their_names_are_the_tasks(self, space: Workspace) -> None:
         with pytest.raises(UserError, match=r"no source domain 'bright \+ nobody'"):

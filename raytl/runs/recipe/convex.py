@@ -15,7 +15,7 @@ from raytl.runs.recipe.lifting import Lifted
 from raytl.runs.recipe.pieces import Code, block
 from raytl.runs.recipe.views import VIEWS, policy_code, view_seeds
 from raytl.sources.heads import StagesHead
-from raytl.sources.model import pool_quarters
+from raytl.sources.model import read_stage
 from raytl.sources.near_heads import NearestMeanHead, NeighboursHead
 from raytl.training.convex import solve_head
 from raytl.training.pools import view_batch
@@ -82,7 +82,6 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
     own = "0" if "target" not in trial.roles.training else f"{1 + views} * len(TARGET)" if views else "len(TARGET)"
     even = BALANCED if balanced else ""
     if isinstance(head, StagesHead):
-        pool = lifted.add(pool_quarters)
         made = f"{lifted.add(StagesHead)}({head.widths}, {k}, {head.members})"
         settings |= {"STRENGTHS": list(solved.strengths), "SHARES": list(solved.shares), "SHARPNESS": solved.sharpness}
         members = f"slice({own}), slice(None)" if head.members > 1 else "slice(None),"
@@ -99,7 +98,7 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
             "head.shares.copy_(torch.tensor(SHARES))  # what each layer has in the average, as was found",
             "head.sharpness.fill_(SHARPNESS)  # an average of probabilities is less sure than it could be",
         )
-        through = f"outputs.append({pool}(x))"
+        through = f"outputs += {lifted.add(read_stage)}(x, {head.reads!r})"
     elif isinstance(head, NearestMeanHead | NeighboursHead):
         settings |= {"SHARPNESS": solved.sharpness}
         made = f"{lifted.add(NearestMeanHead)}({width}, {k})"
