@@ -187,7 +187,7 @@ def quote(
     output.say(table)
     epochs = sum(probe.epochs for probe in told.probed)
     if told.probed:
-        output.say(f"from {len(told.probed)} strategies, {epochs:.3g} epochs in {told.probe_s:.0f} s")
+        output.say(f"from {len(told.probed)} strategies, {round(epochs, 1):g} epochs in {told.probe_s:.0f} s")
     else:
         output.say(nothing_trained(bound.data, SearchSettings()))
     if told.accuracy is not None:

@@ -1,4 +1,4 @@
-"""A whole head solved for at once: one linear layer on the last features, or one or two on each stage's."""
+"""A whole head solved for at once: one linear layer on the last features, or layers on each stage's."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def solve_parts(
     None for all. views: bool (n,), which are augmented versions of others: heads learn from these as well, while
     strengths, shares and how sure to be are told by images as they are, of which there are no more for that.
 
-    Where some are and some are not, and the target's have all classes, each stage has two layers: the first member's
+    Where some are and some are not, and the target's have all classes, there are two members: the first one's layers
     are solved for on the target's images alone, the second one's on all. The target's images say, out of fold, which
     member and which of its layers have how much of a say, so that a source domain that is of no use is hardly heard.
     at_least: the share of the second member where they do not contradict it, whichever they prefer.

@@ -1,7 +1,7 @@
 """What a search will take, said before it starts: seconds, memory, disk and a first idea of the accuracy.
 
 A minute of probing: the heads on frozen features that a search begins with are solved for, the default recipes and
-strategies as the search would try them are trained for some epochs each, and the search is rehearsed from that. What
+strategies as the search would try them are trained for some seconds each, and the search is rehearsed from that. What
 the probe computes (source models, decoded images, activations) is kept and shortens the search.
 """
 
@@ -234,7 +234,9 @@ def _with_more(took_s: float, plan: SearchPlan, trials: int, budget_s: float) ->
         return took_s, tried
     ended = sorted(record.ended or 0.0 for record in sought)
     half = ended[len(ended) // 2 :]
-    trial_s = (half[-1] - half[0]) / (len(half) - 1)
+    # Those of many lanes may end all together.
+    least_s = float(np.median([record.seconds for record in sought])) / max(1, plan.settings.lanes)
+    trial_s = max((half[-1] - half[0]) / (len(half) - 1), least_s)
     more = min(trials - MOST_TRIALS, max(0.0, budget_s - took_s) / max(trial_s, 1e-9))
     return took_s + more * trial_s, tried + more
 

@@ -113,7 +113,7 @@ def checkpoint_files(model: SourceModel, extra: Mapping[str, Any]) -> dict[str, 
 
 def _format(model: SourceModel, threshold: Threshold | None) -> int:
     """The oldest version of the format that has what the model has."""
-    if isinstance(model.head, StagesHead) and model.head.reads == "peaks":
+    if isinstance(model.head, StagesHead) and any(model.head.peaks):
         return 7
     if model.preprocessing.tiles > 1:
         return 6

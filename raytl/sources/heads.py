@@ -1,4 +1,4 @@
-"""What sits on the features: a linear layer, a small network, a layer a stage, what is near, or the classes' names."""
+"""What sits on the features: a linear layer, a small network, layers on stages, what is near, or the classes' names."""
 
 from __future__ import annotations
 

@@ -130,6 +130,11 @@ class SourceModel(nn.Module):
 
     def stages_head(self, outputs: int, members: int = 1, *, reads: str = READS[0]) -> StagesHead:
         """A head for what :meth:`all_stages` comes to, its weights drawn from torch's generator."""
+        widths, peaks = self.stage_parts(reads=reads)
+        return StagesHead(widths, outputs, members, reads=reads, peaks=peaks)
+
+    def stage_parts(self, *, reads: str = READS[0]) -> tuple[list[int], list[bool]]:
+        """Of the parts in :meth:`all_stages` the widths, and which are peaks; a stage has one or two."""
         size, mode = self.preprocessing, self.training
         device = next((tensor.device for tensor in self.state_dict().values()), None)
         x = torch.zeros(1, size.channels, size.size, size.size, device=device)
@@ -143,7 +148,7 @@ class SourceModel(nn.Module):
                 widths += parts
                 peaks += [number > 0 for number in range(len(parts))]
         self.train(mode)
-        return StagesHead(widths, outputs, members, reads=reads, peaks=peaks)
+        return widths, peaks
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (n, channels, size, size) to logits (n, k)."""
@@ -183,15 +188,25 @@ def read_stage(x: Tensor, reads: str) -> list[Tensor]:
     """
     if reads == "whole":
         return [pool_positions(x)]
-    positions = x[0].numel() // max(x.shape[1], x.shape[3]) if x.ndim == 4 else x.shape[1] if x.ndim == 3 else 1
+    positions = _at_positions(x).shape[1] if x.ndim > 2 else 1
     return [pool_quarters(x), pool_peaks(x)] if reads == "peaks" and positions > 1 else [pool_quarters(x)]
+
+
+def _has_channels_last(maps: Tensor) -> bool:
+    return maps.shape[1] == maps.shape[2] != maps.shape[3]
+
+
+def _at_positions(x: Tensor) -> Tensor:
+    """Maps or tokens as (n, positions, channels)."""
+    if x.ndim == 4:
+        return (x if _has_channels_last(x) else x.permute(0, 2, 3, 1)).flatten(1, 2)
+    return x
 
 
 def pool_positions(x: Tensor) -> Tensor:
     """Mean over positions: of maps (n, c, h, w) or (n, h, w, c), of tokens (n, t, c); (n, c) from any of them."""
     if x.ndim == 4:
-        channels_last = x.shape[1] == x.shape[2] != x.shape[3]
-        return x.mean(dim=(1, 2) if channels_last else (2, 3))
+        return x.mean(dim=(1, 2) if _has_channels_last(x) else (2, 3))
     return x.mean(dim=1) if x.ndim == 3 else x.flatten(1)
 
 
@@ -204,8 +219,7 @@ def pool_quarters(x: Tensor) -> Tensor:
     """
     if x.ndim != 4:
         return pool_positions(x)
-    channels_last = x.shape[1] == x.shape[2] != x.shape[3]
-    maps = x.permute(0, 3, 1, 2) if channels_last else x
+    maps = x.permute(0, 3, 1, 2) if _has_channels_last(x) else x
     height, width = maps.shape[2:]
     if min(height, width) < 2:
         return pool_positions(x)
@@ -221,8 +235,6 @@ def pool_peaks(x: Tensor) -> Tensor:
 
     (n, 2 c). What is small and anywhere is lost in a mean; how much a texture varies is not in one.
     """
-    if x.ndim == 4:
-        channels_last = x.shape[1] == x.shape[2] != x.shape[3]
-        x = (x if channels_last else x.permute(0, 2, 3, 1)).flatten(1, 2)
+    x = _at_positions(x)
     spread = (x - x.mean(dim=1, keepdim=True)).square().mean(dim=1).sqrt()
     return torch.cat([x.amax(dim=1), spread], dim=1)

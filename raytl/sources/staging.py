@@ -248,7 +248,7 @@ def _stages_head(model: SourceModel, weights: Sequence[Tensor]) -> None:
     given = [int(weight.shape[1]) for weight in weights]
     outputs = int(weights[0].shape[0])
     for reads in READS:
-        widths = model.stages_head(outputs, reads=reads).widths
+        widths, _ = model.stage_parts(reads=reads)
         members = len(given) // len(widths)
         if members and given == widths * members:
             model.head = model.stages_head(outputs, members, reads=reads)

@@ -50,7 +50,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     learns from these as well, and all versions of an image weigh as much as one. Where there are unlabelled images for
     it (``roles.taught``), it learns from these too, from what is believed of them (:mod:`raytl.training.taught`). Of
     several source domains without labels of the target each has its own moments, and its own layers on the stages,
-    whose average is what is believed where the head learns from unlabelled images too, with one layer a stage. Where no
+    whose average is what is believed where the head learns from unlabelled images too, as a single member. Where no
     role has labels, or the head is made of the classes' names, it stays as it is; where its features are not finite,
     FloatingPointError is raised.
     """

@@ -22,7 +22,7 @@ from raytl import sources
 from raytl.core.errors import UserError
 from raytl.core.hashing import hash_file, hash_tensors
 from raytl.sources.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
-from raytl.sources.heads import HEADS
+from raytl.sources.heads import HEADS, StagesHead
 from raytl.sources.model import SourceModel
 from raytl.sources.staging import fit
 
@@ -331,3 +331,34 @@ class TestDamage:
         sha256 = hash_file(copy / "model.safetensors")
         edit(copy, lambda values: values.update(weights={"sha256": sha256, "size_bytes": len(data)}))
         assert "matching architecture" in refused(copy)
+
+
+@pytest.mark.parametrize(("reads", "version"), [("peaks", 7), ("quarters", 4), ("whole", 4)])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_head_on_all_stages_reads_what_it_was_solved_for_on(
+    tmp_path: Path, reads: str, version: int, members: int
+) -> None:
+    """Heads of older formats read less of a stage, and go on reading that."""
+    torch.manual_seed(0)
+    made = model()
+    made.head = made.stages_head(3, members, reads=reads)
+    write_checkpoint(tmp_path / "m", made, {})
+    manifest, state = read_checkpoint(tmp_path / "m")
+    assert manifest.format_version == version
+    again = model(seed=1)
+    fit(again, state, "m")
+    assert isinstance(again.head, StagesHead)
+    assert (again.head.reads, again.head.members, again.head.peaks) == (reads, members, made.head.peaks)
+    assert any(again.head.peaks) == (reads == "peaks")
+    images = torch.rand(4, 1, 20, 20)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.eval()(images), made.eval()(images))
+        assert made(images[:0]).shape == (0, 3)
+
+
+def test_a_head_on_what_has_no_positions_is_of_the_older_format(tmp_path: Path) -> None:
+    plain = sources.build_architecture("plain:pixels", channels=1, image_size=8)
+    plain.labels = LABELS
+    plain.replace_head(3, LABELS, "stages")
+    write_checkpoint(tmp_path / "m", plain, {})
+    assert read_checkpoint(tmp_path / "m")[0].format_version == 4

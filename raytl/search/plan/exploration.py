@@ -130,7 +130,11 @@ class Exploration:
         if self._fits(strategy):
             return handle, strategy
         self.sampler.tell(handle, score=None)
-        self._pass(strategy)
+        self._refuse(self._seconds(strategy))
+        if len(self._refused) < DEAR:  # the first ones before all, which are recommended
+            self._refused.append(strategy)
+        else:
+            self._passed_over.append((self._seconds(strategy), strategy))
         return None
 
     def _drawn(self) -> tuple[Handle, Strategy] | None:
@@ -138,17 +142,9 @@ class Exploration:
         strategy = self.sampler.draw()
         if self._fits(strategy):
             return self.sampler.adopt(strategy), strategy
-        self._pass(strategy)
+        self._refuse(self._seconds(strategy))
+        self._passed_over.append((self._seconds(strategy), strategy))
         return None
-
-    def _pass(self, strategy: Strategy) -> None:
-        """Note one that there is no time for."""
-        seconds = self._seconds(strategy)
-        self._refuse(seconds)
-        if len(self._refused) < DEAR:  # the first ones before all, which are recommended
-            self._refused.append(strategy)
-        else:
-            self._passed_over.append((seconds, strategy))
 
     def _fits(self, strategy: Strategy) -> bool:
         return self._time.allows(2 * self._seconds(strategy))

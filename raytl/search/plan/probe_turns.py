@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
@@ -86,12 +85,12 @@ class ProbeTurns:
     def _next_of_leader(self, takes: Takes = anything) -> LaneJob | None:
         """The probe that leads on a fold more, where the few images that it was judged by tell nothing."""
         leader = self._probing.leader() if self._probing.has_order() else None
-        if leader is None or not self._probing.labelled:
+        images = 0 if leader is None else self._probing.judged_by(leader)
+        if leader is None or not images or images * self._probing.folds_given(leader) >= JUDGED_BY:
             return None
-        folds = math.ceil(JUDGED_BY * self._settings.control_folds / self._probing.labelled)
         spare_s = self._time.spare()
         allowed_s = max(JUDGED_SHARE * spare_s, OVER_SHARE * (self._settings.time_budget_s or 0.0) + spare_s)
-        if self._probing.folds_given(leader) >= folds or self._durations.of(leader) > allowed_s:
+        if self._durations.of(leader) > allowed_s:
             return None
         return self._probing.next_fold(leader, takes)
 

@@ -167,10 +167,10 @@ class Probing:
         """How many folds a probe was given."""
         return sum((strategy.key, fold or 0) in self._given for fold in self._folds)
 
-    @property
-    def labelled(self) -> int:
-        """How many images there are to judge probes by, over all folds of one pass."""
-        return 0 if self._contest.labels is None else len(self._contest.labels.labels)
+    def judged_by(self, strategy: Strategy) -> int:
+        """How many images a fold of a probe that was tried has; 0 where no labels judge."""
+        tried = self._contest.completed(strategy.key)
+        return min((len(record.validated) for record in tried), default=0) if self._contest.labels is not None else 0
 
     def next_fold(self, strategy: Strategy, takes: Takes = anything) -> LaneJob | None:
         """A probe on one fold more; None where it had all, or the lane does not do it."""

@@ -20,6 +20,7 @@ from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, simulate
 from raytl.search.propose.recipes import Control
 from raytl.search.records import TrialRecord, TrialStatus
+from raytl.search.rescoring import OTHER, set_aside_others
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import load_space
@@ -285,3 +286,24 @@ def test_all_that_was_there_is_heard(space: BoundSpace) -> None:
     search.plan.restore(before)
     assert [number for number, _ in search.heard.trials] == [record.number for record in before]
     assert not isinstance(search.plan.next_job(), Wait)
+
+
+def test_what_an_earlier_raytl_tried_as_another_strategy_is_tried_anew(space: BoundSpace) -> None:
+    """Its records kept the key of then: they won, and the winner was refitted over and over under the key of today."""
+    first = Search(space)
+    first.play(first.curve)
+    records = copy.deepcopy(first.plan.records)
+    leader = first.plan.winner()
+    for record in records:
+        if record.strategy_key == leader or record.kind == JobKind.PROBE:
+            record.strategy_key = f"then {record.strategy_key}"
+    set_aside_others(records)
+    assert {record.reason for record in records if record.strategy_key.startswith("then")} == {OTHER}
+    again = Search(space)
+    again.plan.restore(records)
+    again.play(again.curve)
+    refits = [job for job in again.jobs if job.kind == JobKind.REFIT]
+    assert len(refits) == len({key(job) for job in refits}) <= 3
+    winner = again.plan.winner()
+    assert winner is not None and not winner.startswith("then")
+    assert {job.strategy["source_model"] for job in again.given(JobKind.PROBE)} == set(PROBES)
