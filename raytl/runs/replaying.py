@@ -119,6 +119,11 @@ def recorded_trial(run: Run, number: int | None) -> TrialRecord:
     record = records[number]
     if not record.history:
         raise UserError(f"run '{run.name}': trial {number} ended before its first epoch; there is nothing to compare")
+    if Strategy.from_dict(record.strategy).key != record.strategy_key:
+        raise UserError(
+            f"run '{run.name}': trial {number} was made by an older raytl, in which its strategy was another one (its "
+            "head read other features); it cannot be had again: search anew"
+        )
     return record
 
 

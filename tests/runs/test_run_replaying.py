@@ -44,11 +44,13 @@ def searched(
     photos: Path,
     change: Callable[[dict[str, Any]], None] = lambda outcome: None,
     said: Strategy = WHOLE,
+    key: str = "",
     **search: Any,
 ) -> Run:
     """A run with a trial of each strategy, the second one stopped after two epochs, and one that failed.
 
     change: made to the outcome on disk. said: what the record says that the first one's strategy was.
+    key: under which, unless its own.
     """
     task = Task(photos, holdout=0.2)
     workspace = Workspace(task.data, SETTINGS)
@@ -59,7 +61,7 @@ def searched(
         record = TrialRecord(number, "search", strategy.to_dict(), strategy.key, status=TrialStatus.COMPLETED)
         record.history = [{key: float(value) for key, value in m.items() if key != "last"} for m in history]
         records.append(record)
-    records[0].strategy = said.to_dict()
+    records[0].strategy, records[0].strategy_key = said.to_dict(), key or said.key
     records[1].status, records[1].history = TrialStatus.PRUNED, records[1].history[:2]
     records.append(TrialRecord(2, "search", PROBE.to_dict(), "failed", status=TrialStatus.FAILED))
     best = Candidate("best", WHOLE.to_dict(), WHOLE.key, [0], None)
@@ -130,6 +132,12 @@ def test_is_refused(photos: Path, trial: int, change: Any, search: dict[str, Any
     run = searched(photos, change, **search)
     with pytest.raises(UserError, match=why):
         replay(run, trial)
+
+
+def test_is_refused_where_an_older_raytl_meant_another_strategy(photos: Path) -> None:
+    """Of the same settings another head was made then: its figures would differ, and nothing would be wrong."""
+    with pytest.raises(UserError, match="trial 0 was made by an older raytl, in which its strategy was another one"):
+        replay(searched(photos, key="0123456789ab"), 0)
 
 
 def test_is_refused_where_an_image_went(photos: Path) -> None:
