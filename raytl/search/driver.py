@@ -42,7 +42,7 @@ from raytl.search.planning import (
     wished_trials,
 )
 from raytl.search.records import Asked, SearchListener, SearchOutcome, TrialRecord
-from raytl.search.rescoring import rescore, set_aside_others
+from raytl.search.rescoring import rescore
 from raytl.search.space.binding import BoundSpace
 from raytl.tasks import LabelledImages, SealedTest, TrainingData
 from raytl.training.strategy import Strategy
@@ -110,7 +110,6 @@ def search(
             on_first_model=keep_first,
         )  # fmt: skip
         plan.refits.on_done = refitted
-        set_aside_others(earlier)
         rescore(earlier, workspace)
         plan.restore(earlier)
         if settings.metric is None and metric.name != "accuracy":

@@ -6,26 +6,13 @@ from collections.abc import Sequence
 
 from raytl.evaluation import selection
 from raytl.judging.choice import BALANCED_LOG_LOSS
-from raytl.search.records import TrialRecord, TrialStatus
-from raytl.training.strategy import Strategy
+from raytl.search.records import TrialRecord
 from raytl.training.workspace import Workspace
 
 ROUNDING = 1e-6
 """By which a figure from what was kept may lie off the one that was told."""
-OTHER = "made by an earlier raytl, under which this was another strategy"
-"""Why a trial is done without."""
 ROUNDING_OF_CLASSES = 1e-3
 """The same where the loss is reckoned from kept probabilities: the least of these have few digits left."""
-
-
-def set_aside_others(records: Sequence[TrialRecord]) -> None:
-    """Do without trials whose strategy is another one by now, as a head that read other features: it is tried anew.
-
-    records: changed in place. Its settings may be the same; what came of them is not to be mixed with what comes now.
-    """
-    for record in records:
-        if record.status != TrialStatus.RUNNING and Strategy.from_dict(record.strategy).key != record.strategy_key:
-            record.status, record.reason = TrialStatus.INTERRUPTED, OTHER
 
 
 def rescore(records: Sequence[TrialRecord], workspace: Workspace) -> None:

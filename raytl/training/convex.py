@@ -87,7 +87,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         said = said_by(found, head.widths, unlabelled)
         # What is believed of labelled images is of these as they are.
         target = given.target & ~given.views
-        # Neighbours go by means: what is small and anywhere makes images of all classes alike.
+        # Neighbours go by means, of which it is known where they are right: by peaks too digits lost up to 4 points.
         means, widths = head.means(unlabelled)
         heard = are_heard(means, said, widths=widths)
         if heard and target.any():

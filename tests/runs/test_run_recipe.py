@@ -266,7 +266,10 @@ def test_scripts_of_heads_of_several_domains_without_target_labels_have_the_same
         layers = {key: value for key, value in model.state_dict().items() if key.startswith("head.parts")}
         assert len(layers) == 2 * len(domains) * len(model.head.widths)
         for key, value in layers.items():
-            assert (found[key.removeprefix("head.")] - value).norm() <= 0.08 * value.norm() + 1e-3, key
+            # How peaks are weighed is told by less: their optimum is flat, and either is near enough to it.
+            peak = model.head.peaks[int(key.split(".")[2]) % len(model.head.widths)]
+            apart = (found[key.removeprefix("head.")] - value).norm()
+            assert apart <= (0.08 if peak else 0.02) * value.norm() + 1e-3, key
 
 
 def test_scripts_of_taught_heads_learn_what_is_believed(came_to: dict[str, tuple[Recipe, float, float]]) -> None:

@@ -12,6 +12,9 @@ from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
 
+OTHER = "made by an earlier raytl, in which this was another strategy"
+"""Why a trial that ended is tried anew."""
+
 TOLD = (JobKind.SURVEY, JobKind.PRETRAIN, JobKind.PROBE, JobKind.BASELINE, JobKind.SEARCH, JobKind.CONFIRM)
 PHASES = ("", *TOLD, JobKind.CONTROL, JobKind.REFIT)
 """In the order in which they are told of; the first is before them all."""
@@ -36,10 +39,16 @@ class Ledger:
         self._phase = PHASES[0]
 
     def restore(self, records: Sequence[TrialRecord]) -> None:
-        """Take over the trials of a search that was interrupted: what was under way in it is interrupted too."""
+        """Take over the trials of a search that was interrupted: what was under way in it is interrupted too.
+
+        So is one whose strategy is another one by now, as a head that read other features: it is tried anew, for what
+        came of it is not to be mixed with what comes now.
+        """
         for record in records:
             if record.status == TrialStatus.RUNNING:
                 record.status = TrialStatus.INTERRUPTED
+            elif Strategy.from_dict(record.strategy).key != record.strategy_key:
+                record.status, record.reason = TrialStatus.INTERRUPTED, OTHER
             self._records.append(record)
             self._listener.on_trial(record)
         self._before = max((record.ended or 0.0 for record in records), default=0.0)

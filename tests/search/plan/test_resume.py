@@ -15,12 +15,12 @@ from tiny import MODEL, STAGES, data
 from virtual import EPOCHS, key
 
 from raytl.search.jobs import JobKind, LaneJob
+from raytl.search.plan.ledger import OTHER
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, simulate
 from raytl.search.propose.recipes import Control
 from raytl.search.records import TrialRecord, TrialStatus
-from raytl.search.rescoring import OTHER, set_aside_others
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.choices import FirstChoices
 from raytl.search.space.definition import load_space
@@ -297,10 +297,9 @@ def test_what_an_earlier_raytl_tried_as_another_strategy_is_tried_anew(space: Bo
     for record in records:
         if record.strategy_key == leader or record.kind == JobKind.PROBE:
             record.strategy_key = f"then {record.strategy_key}"
-    set_aside_others(records)
-    assert {record.reason for record in records if record.strategy_key.startswith("then")} == {OTHER}
     again = Search(space)
     again.plan.restore(records)
+    assert {record.reason for record in records if record.strategy_key.startswith("then")} == {OTHER}
     again.play(again.curve)
     refits = [job for job in again.jobs if job.kind == JobKind.REFIT]
     assert len(refits) == len({key(job) for job in refits}) <= 3
