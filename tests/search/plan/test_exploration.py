@@ -111,6 +111,30 @@ def test_proposals_which_take_long_are_few_where_little_fits(tmp_path: Path) -> 
     assert True in found  # what was drawn
 
 
+def test_what_was_drawn_does_not_come_before_what_is_proposed(tmp_path: Path) -> None:
+    """Once there is time after all: only what was proposed is given again before anything else."""
+    rates = ", ".join(f"{0.001 * number}" for number in range(1, 4 * DEAR))
+    (tmp_path / "s.yaml").write_text(f"space: {{source_model: {MODEL}, head_lr: [{rates}]}}")
+    again: list[Strategy] = []
+
+    class Watched(TpeSampler):
+        def give_again(self, strategy: Strategy) -> None:
+            again.append(strategy)
+            super().give_again(strategy)
+
+    expected = {"seconds": 1e4}
+    exploration = Exploration(
+        PlanSettings(10, 1, 1, 9, tmp_path), Watched(BoundSpace(load_space(str(tmp_path / "s.yaml")), data()), 0),
+        SuccessiveHalving(1, 3, 9), TimeBudget(1000.0, lambda: 0.0, 0.0, [], lanes=1, tested=True, folds=1), [],
+        count(), seconds=lambda strategy: expected["seconds"],
+    )  # fmt: skip
+    exploration.begin([MODEL], Survey(), leave_out=[], ahead=[], probes=[], hold_back=[])
+    assert exploration.next_job() is None
+    expected["seconds"] = 10.0
+    exploration.look_again()
+    assert 1 <= len(again) <= PROPOSED
+
+
 @pytest.mark.parametrize(("score", "goes_on"), [(0.8, True), (0.6, False)])
 @pytest.mark.parametrize("time_is_over", [False, True])
 def test_a_trial_that_is_ahead_of_those_that_lead_goes_on(
