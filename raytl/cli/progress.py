@@ -65,7 +65,7 @@ class Progress:
 
     def on_phase(self, phase: str, detail: str) -> None:
         """A new line for the phase; what is said of the metric, machine, time or labels stays, and is no phase."""
-        if phase in {"metric", "memory", "lanes", "labels", "by-hand", "time"}:
+        if phase in {"metric", "memory", "lanes", "labels", "by-hand", "time", "earlier"}:
             self._write(detail)
             return
         self._phase = PHASES.get(phase, phase) + (f" ({detail})" if detail else "")

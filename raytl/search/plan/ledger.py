@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from raytl.core.names import so_many
 from raytl.search.jobs import TRIALS, JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.time_budget import TimeBudget
 from raytl.search.records import SearchListener, TrialRecord, TrialStatus
 from raytl.training.strategy import Strategy
 
+EARLIER = "earlier"
+"""The phase in which is said what of an earlier search does not count."""
 OTHER = "made by an earlier raytl, in which this was another strategy"
 """Why a trial that ended is tried anew."""
 
@@ -52,6 +55,12 @@ class Ledger:
             self._records.append(record)
             self._listener.on_trial(record)
         self._before = max((record.ended or 0.0 for record in records), default=0.0)
+        others = sum(record.reason == OTHER for record in records)
+        if others:
+            trials = so_many(others, "trial is", "trials are")
+            self._listener.on_phase(
+                EARLIER, f"{trials} of an earlier raytl, in which the strategies were others: tried anew"
+            )
 
     # --- what runs --------------------------------------------------------------------------------------------------
 

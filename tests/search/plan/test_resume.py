@@ -15,7 +15,7 @@ from tiny import MODEL, STAGES, data
 from virtual import EPOCHS, key
 
 from raytl.search.jobs import JobKind, LaneJob
-from raytl.search.plan.ledger import OTHER
+from raytl.search.plan.ledger import EARLIER, OTHER
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve, simulate
@@ -299,7 +299,9 @@ def test_what_an_earlier_raytl_tried_as_another_strategy_is_tried_anew(space: Bo
             record.strategy_key = f"then {record.strategy_key}"
     again = Search(space)
     again.plan.restore(records)
-    assert {record.reason for record in records if record.strategy_key.startswith("then")} == {OTHER}
+    then = [record for record in records if record.strategy_key.startswith("then")]
+    assert {record.reason for record in then} == {OTHER}
+    assert [said.split()[0] for phase, said in again.heard.said if phase == EARLIER] == [str(len(then))]
     again.play(again.curve)
     refits = [job for job in again.jobs if job.kind == JobKind.REFIT]
     assert len(refits) == len({key(job) for job in refits}) <= 3
