@@ -127,7 +127,7 @@ def search(
         str | None,
         typer.Option(
             metavar="METRIC>=X",
-            help="Deploy the winner if the low end of its interval reaches X: balanced-accuracy>=0.9 (see 'deploy').",
+            help="Deploy the winner if the low end of its interval reaches X: balanced-accuracy>=0.9.",
         ),
     ] = None,
     canary: Annotated[
@@ -329,7 +329,7 @@ def pretrain(
     image_size: Annotated[
         int | None, typer.Option(min=8, metavar="N", help="Pixels (default: the network's own).")
     ] = None,
-    augmentation: Annotated[str, typer.Option(metavar="NAME", help="none, shift, flip, color or strong.")] = "shift",
+    augmentation: Annotated[str, typer.Option(metavar="NAME", help="none, shift, flip, color, strong, crop or crop-flip.")] = "shift",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
