@@ -329,7 +329,9 @@ def pretrain(
     image_size: Annotated[
         int | None, typer.Option(min=8, metavar="N", help="Pixels (default: the network's own).")
     ] = None,
-    augmentation: Annotated[str, typer.Option(metavar="NAME", help="none, shift, flip, color, strong, crop or crop-flip.")] = "shift",
+    augmentation: Annotated[
+        str, typer.Option(metavar="NAME", help="none, shift, flip, color, strong, crop or crop-flip.")
+    ] = "shift",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
