@@ -12,8 +12,6 @@ from raytl.evaluation.intervals import Interval
 from raytl.evaluation.intervals.single import Spread, interval_at, spread_of
 from raytl.evaluation.metrics import Metric
 
-Chooser = Callable[[np.ndarray], int]
-"""Scores of the complete candidates in their order, higher is better, minus infinity where undefined -> whose place."""
 _RESAMPLES, _LEAST_RESAMPLES = 400, 50
 _CELLS = 10**9
 """Probabilities that are looked at in all resamples together: a metric that ranks takes some ten seconds for so many.
@@ -43,17 +41,17 @@ def corrected_estimate(
     labels: np.ndarray,
     groups: np.ndarray | None = None,
     *,
-    choose: Chooser | None = None,
     seed: int = 0,
 ) -> Interval:
     """The metric to expect of the candidate that is chosen, with its 95 % interval, from out-of-fold probabilities.
 
     candidates: (n, k) each, out-of-fold on the same items (repeats averaged), NaN rows where not validated. labels:
-    (n,); groups: (n,) or None. choose: how the choice was made among the complete candidates; by default the highest.
+    (n,); groups: (n,) or None.
 
     Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou & Borboudakis, 2018): resample the items (the
-    groups), choose in the bag, score the chosen out of the bag; the mean is the estimate. Out of the bag lies a third
-    of the items, and many metrics are lower or higher on fewer of them whoever is chosen: what those chosen have more
+    groups), choose in the bag, score the chosen out of the bag; the mean is the estimate. Of equals, and of few images
+    there are many, chance chooses: the order in which they were tried would tell else. Out of the bag lies a third of
+    the items, and many metrics are lower or higher on fewer of them whoever is chosen: what those chosen have more
     on all items than out of the bag on average, chosen or not, is added (:func:`_more_on_all`). So one candidate alone
     keeps its figure. The paper's percentiles are those of that third, too, and too far apart; the interval is the one
     that :func:`metric_interval` gives to a metric of that value on all items, for models like those chosen.
@@ -70,7 +68,6 @@ def corrected_estimate(
     table = _table(candidates, labels, groups)
     rng = np.random.default_rng(seed)
     weights = _resamples(rng, table, _count(metric, table))
-    pick: Chooser = choose or (lambda scores: int(np.argmax(scores)))
     outside: dict[int, np.ndarray] = {}
 
     def out_of_bag(place: int) -> np.ndarray:
@@ -78,7 +75,7 @@ def corrected_estimate(
             outside[place] = _scores(metric, table, np.array([place]), (weights == 0).astype(np.float64))[0]
         return outside[place]
 
-    scores, chosen = _raced(metric, table, weights, pick, rng, out_of_bag)
+    scores, chosen = _raced(metric, table, weights, rng, out_of_bag)
     usable = np.isfinite(scores)
     value = math.nan
     if usable.any():
@@ -139,7 +136,6 @@ def _raced(
     metric: Metric,
     table: _Table,
     weights: np.ndarray,
-    pick: Chooser,
     rng: np.random.Generator,
     out_of_bag: Callable[[int], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +145,7 @@ def _raced(
     """
     first = _scores(metric, table, table.stages[0], weights)
     if len(table.stages) == 1:
-        places = table.stages[0][[pick(scores) for scores in first.T]]
+        places = table.stages[0][[_ranked(scores, rng)[0] for scores in first.T]]
         out = np.empty(len(weights))
         for place in np.unique(places):
             out[places == place] = out_of_bag(int(place))[places == place]
@@ -163,16 +159,22 @@ def _raced(
         for stage, after in zip(table.stages, table.stages[1:], strict=False):
             if stage is not table.stages[0]:
                 scores = np.array([_score(metric, table, owner[place], _common(table, stage), bag) for place in stage])
-            ranked = stage[np.lexsort((rng.random(len(stage)), -scores))][: len(after)]
+            ranked = stage[_ranked(scores, rng)][: len(after)]
             behind, freed = np.setdiff1d(ranked, after), np.setdiff1d(after, ranked)
             for newcomer, place in zip(behind, freed, strict=True):
                 owner[place] = np.where(table.seen[newcomer], owner[newcomer], owner[place])
         last = table.stages[-1]
         everything = _common(table, last)
-        place = last[pick(np.array([_score(metric, table, owner[one], everything, bag) for one in last]))]
+        scores = np.array([_score(metric, table, owner[one], everything, bag) for one in last])
+        place = last[_ranked(scores, rng)[0]]
         found.append(sign * _value(metric, table, owner[place], everything, out))
         chosen.append(place)
     return np.array(found), np.array(chosen)
+
+
+def _ranked(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Places by their scores, the best first, equals in an order of chance."""
+    return np.lexsort((rng.random(len(scores)), -scores))
 
 
 def _more_on_all(metric: Metric, table: _Table, chosen: np.ndarray, out_of_bag: Callable[[int], np.ndarray]) -> float:

@@ -80,7 +80,9 @@ def conclude(
         for name, strategy in plan.baselines.items()
         if strategy.key in tried or strategy.key in plan.refits.done
     ]
-    controls = [ControlResult(c.name, c.part, c.strategy.to_dict(), c.strategy.key) for c in plan.controls]
+    # Controls are the plan's winner's: of a head that took its place there are none.
+    own = plan.controls if head is None else []
+    controls = [ControlResult(c.name, c.part, c.strategy.to_dict(), c.strategy.key) for c in own]
     outcome = SearchOutcome(plan.records, best, others, _why(plan, choice, data, metric, agreement), seconds)
     outcome.interrupted, outcome.metric, outcome.survey = interrupted, metric.name, plan.survey
     outcome.positive, outcome.given_up = metric.positive_name, dict(plan.given_up)
@@ -164,6 +166,7 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
 
     Among those that came to the end of the race. That who was left behind on the way was left behind by chance as well
     would lower the figure further; that the model is trained on all labels, and these were on a part, may raise it.
+    Where nobody but the winner did, as there was time for its folds alone, the race is all that there was to choose by.
     What was chosen for another reason than the highest figure is worth no more than its own.
     """
     labels = plan.contest.labels
@@ -174,7 +177,10 @@ def _correct(plan: SearchPlan, metric: Metric, best: Candidate) -> None:
     # And on more repeats: the mean of what several models say is more often right than each of them.
     folds = {record.fold for record in plan.contest.completed(best.strategy_key)}
     rivals = [plan.contest.said.judged(key, folds) for key in plan.contest.scores()]
-    compared = [rival[known] for rival in rivals if rival is not None and not np.isnan(rival[known]).any()]
+    seen = [rival[known] for rival in rivals if rival is not None]
+    compared = [rows for rows in seen if not np.isnan(rows).any()]
+    if len(compared) < 2:
+        compared = [rows for rows in seen if not np.isnan(rows).all()]
     estimate = corrected_estimate(metric, compared, labels.labels[known], labels.groups_of(known))
     own = metric_interval(metric, said[known], labels.labels[known], labels.groups_of(known))
     if metric.oriented(own.value) < metric.oriented(estimate.value):

@@ -293,6 +293,30 @@ class TestChoice:
         assert told.value < own.value - 0.05
         assert told == alone
 
+    def test_the_figure_of_who_alone_was_tried_on_more_is_corrected_as_well(self, plan: SearchPlan) -> None:
+        """All answer at random; it leads on the images that all were tried on, and so was tried on the others."""
+        labels, rng = plan.contest.labels, np.random.default_rng(0)
+        assert labels is not None
+        parts = np.arange(0, len(labels.labels), 2), np.arange(1, len(labels.labels), 2)
+        strategies = [Strategy("scratch:cnn-small", head_lr=0.01 * (i + 1)) for i in range(20)]
+        plan.records.clear()
+
+        def add(strategy: Strategy, fold: int) -> float:
+            record = TrialRecord(1000 + len(plan.records), "search", strategy.to_dict(), strategy.key, fold=fold)
+            said = rng.dirichlet(np.ones(3), len(parts[fold]))
+            right = float((said.argmax(1) == labels.labels[parts[fold]]).mean())
+            record.status, record.score, record.metrics = TrialStatus.COMPLETED, right, {"labelled": right}
+            record.validated, record.predicted = parts[fold].tolist(), said
+            plan.records.append(record)
+            return right
+
+        right = {strategy.key: add(strategy, 0) for strategy in strategies}
+        best = max(strategies, key=lambda strategy: right[strategy.key])
+        add(best, 1)
+        told, own = best_so_far(plan, ACCURACY, best.key).validation, candidate(plan, ACCURACY, "", best.key).validation
+        assert told is not None and own is not None
+        assert told.value < own.value - 0.05
+
     def test_a_strategy_that_was_baseline_and_found_again_counts_once(self, plan: SearchPlan, space: Workspace) -> None:
         first = next(record for record in plan.records if record.baseline == "scratch")
         plan.records.append(TrialRecord(**{**vars(first), "number": len(plan.records), "kind": "search"}))
