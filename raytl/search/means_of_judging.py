@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from raytl.judging.health import FEW, Yardstick
+from raytl.judging.health import FEW, LEAST_IMAGES, Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.search.on_unlabelled import NOT_HAD, add_on_unlabelled, as_there_is_time, images_to_ask
 from raytl.search.plan.schedule import SearchPlan
@@ -21,7 +21,7 @@ from raytl.training.kept_features import gather_features, images_to_pass, lackin
 from raytl.training.material import ELSEWHERE
 from raytl.training.strategy import Strategy
 from raytl.training.workspace import Workspace
-from raytl.training.yardstick import NoYardstickError, gather_yardstick, labelled_target
+from raytl.training.yardstick import NoYardstickError, gather_yardstick, images_left_out, labelled_target
 
 _ANEW = "once more without a part of the labelled images"
 """What tells how often a model is right: on these."""
@@ -81,7 +81,9 @@ def _yardstick(
     took = min((r.again_s if strategy.convex else r.seconds for r in records), default=None)
     if not strategy.convex and (took is None or workspace.elsewhere):
         raise NoYardstickError(f"the model was not trained {_ANEW}: {ELSEWHERE}")
-    needed = (took or 0.0) * (SOLVED_AT_LEAST if strategy.convex else 1)
+    # As many folds as have the images without which nothing is known.
+    least = math.ceil(LEAST_IMAGES * workspace.folds_once / images_left_out(workspace))
+    needed = (took or 0.0) * max(least, SOLVED_AT_LEAST if strategy.convex else 1)
     if strategy.convex:
         needed += _anew_seconds(plan, workspace, strategy, target)
     if needed > allowed:

@@ -12,7 +12,7 @@ from raytl.core.errors import UserError
 from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.drift import MOST, drift_test
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
-from raytl.judging.health import judge_health
+from raytl.judging.health import LEAST_IMAGES, judge_health
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.records import SearchOutcome
 from raytl.search.test_split import probabilities_of
@@ -21,6 +21,7 @@ from raytl.tasks.splits import spread
 from raytl.training.roles import PROBE_SAMPLE
 from raytl.training.trial import TrialError
 from raytl.training.workspace import Workspace
+from raytl.training.yardstick import images_left_out
 
 NOT_HAD = (TrialError, UserError, RuntimeError, MemoryError, OSError)
 """What goes wrong where an image was moved or deleted since, or there is no memory or no room on a disk."""
@@ -59,10 +60,10 @@ def can_be_judged(workspace: Workspace) -> bool:
 
 
 def is_worth_time(workspace: Workspace) -> bool:
-    """Whether time is to be kept for it: nothing is said of few images, nor where no labelled one is held out."""
+    """Whether time is to be kept for it: nothing is said of few images, nor where few labelled ones are held out."""
     unlabelled = workspace.data.unlabelled
     enough = unlabelled is not None and len(unlabelled) >= LEAST_SEEN
-    return enough and can_be_judged(workspace) and bool(workspace.folds)
+    return enough and can_be_judged(workspace) and images_left_out(workspace) >= LEAST_IMAGES
 
 
 def images_to_ask(workspace: Workspace) -> int:

@@ -53,7 +53,18 @@ def labelled_target(workspace: Workspace) -> LabelledImages:
         raise NoYardstickError(
             "there are no labelled target images, or too few of them to leave some out of a training"
         )
+    _enough(images_left_out(workspace))  # known before any of them is left out, which takes seconds
     return target
+
+
+def images_left_out(workspace: Workspace) -> int:
+    """How many labelled images trainings can leave out, each once."""
+    return sum(len(validation) for _, validation in workspace.folds[: workspace.folds_once])
+
+
+def _enough(judged: int) -> None:
+    if judged < LEAST_IMAGES:
+        raise NoYardstickError(f"{judged} labelled images could be left out of a training; {LEAST_IMAGES} are needed")
 
 
 def gather_yardstick(
@@ -94,9 +105,7 @@ def gather_yardstick(
         if 2 * time.monotonic() - begun - started > most:  # another one would take too long
             break
     plain = {name: np.concatenate([fold.plain[name] for fold in asked]) for name in asked[0].plain}
-    judged = len(plain["labels"])
-    if judged < LEAST_IMAGES:
-        raise NoYardstickError(f"{judged} labelled images could be left out of a training; {LEAST_IMAGES} are needed")
+    _enough(len(plain["labels"]))
     columns = zip(*(row for fold in asked for row in fold.told), strict=True)
     told = [np.concatenate(column) for column in columns]
     kept = spread(np.arange(len(target)), MOST_ASKED)

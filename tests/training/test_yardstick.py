@@ -21,6 +21,7 @@ from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.evaluation.nearby import Nearby
 from raytl.evaluation.second_opinions import OPINIONS
 from raytl.judging.health import Yardstick, judge_health
+from raytl.search.on_unlabelled import LEAST_SEEN, is_worth_time
 from raytl.sources.manifest import read_manifest
 from raytl.sources.model import SourceModel
 from raytl.training import yardstick as yardstick_module
@@ -105,6 +106,9 @@ def test_too_few_labels_give_no_yardstick(tmp_path: Path) -> None:
     few = workspace(tmp_path, data(4, None, domains=False))
     with pytest.raises(NoYardstickError, match="12 labelled images could be left out of a training; 20 are needed"):
         gather_yardstick(few, PROBE, 1.0, most_probable, ENOUGH_S)
+    assert not few.holds(PROBE.source_model)  # that is known before anything is trained
+    told = [is_worth_time(workspace(tmp_path, data(count, LEAST_SEEN, domains=False))) for count in (4, 8)]
+    assert told == [False, True]  # nor is time kept for it
     sites = np.arange(24) % 2
     labels = np.where(np.arange(24) < 2, 1 + sites, 0)  # each of the two has the only image of a class
     endemic = data(8, None, domains=False)
