@@ -223,18 +223,22 @@ class Exploration:
         Halving holds a trial against those of its kind, on few images: the second of three is stopped, though it may be
         ahead of all but one of any kind.
         """
-        ended = {
-            record.strategy_key: record
-            for record in self._records
-            if record.status == TrialStatus.COMPLETED and record.kind != JobKind.CONTROL and record.score is not None
-            if record.fold == (self._settings.first_fold or 0)
-        }
-        leaders = sorted((record.score or 0.0 for record in ended.values()), reverse=True)[:CONFIRMED]
+        leaders = sorted(self._ended(), reverse=True)[:CONFIRMED]
         return len(leaders) == CONFIRMED and score > leaders[-1]
 
     def _leads(self, score: float) -> bool:
         """Whether a trial beats every completed one: cut off for time, it would be lost as the winner."""
-        return all(score > (record.score or 0.0) for record in self._records if record.status == TrialStatus.COMPLETED)
+        return all(score > other for other in self._ended())
+
+    def _ended(self) -> list[float]:
+        """Scores of strategies that came to their end on the fold that all are tried on: another may be easier."""
+        ended = {
+            record.strategy_key: record.score
+            for record in self._records
+            if record.status == TrialStatus.COMPLETED and record.kind != JobKind.CONTROL and record.score is not None
+            if record.fold == (self._settings.first_fold or 0)
+        }
+        return list(ended.values())
 
     def stopped_for(self, number: int) -> TrialStatus:
         """Why a trial was stopped."""

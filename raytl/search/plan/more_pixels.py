@@ -124,9 +124,9 @@ class MorePixels:
                 break
 
     def _best(self) -> str:
-        """The size that leads, of those tried: its source model."""
+        """The size that leads, of those tried: its source model. Its own size was not always tried on as many folds."""
         by_key = {strategy.key: uri for uri, (strategy, _) in self._tried.items()}
-        return by_key.get(self._probing.best_of(list(by_key)), self._uri)
+        return by_key.get(self._probing.most_promising(list(by_key)), self._uri)
 
     def _pays(self, uri: str) -> bool:
         """Whether more of the kind promises anything: not where the last of it was no better than the other sizes."""

@@ -369,6 +369,11 @@ class Probing:
         promises = self._contest.promises()
         return max(keys, key=lambda key: (len(self._contest.completed(key)), promises.get(key, float("-inf"))))
 
+    def most_promising(self, keys: Sequence[str]) -> str:
+        """Which of these strategies promises most, on however many folds it was tried."""
+        promises = self._contest.promises()
+        return max(keys, key=lambda key: promises.get(key, float("-inf")))
+
     def outdoes(self, key: str, other: str) -> bool:
         """Whether a strategy is chosen where another is the choice as well, on the folds that both were tried on."""
         return self._contest.outdoes(key, other)

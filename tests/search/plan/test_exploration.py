@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -158,7 +159,9 @@ def test_a_trial_that_is_ahead_of_those_that_lead_goes_on(
         strategy = Strategy(MODEL, optimizer="sgd", head_lr=0.01 * (number + 1))
         record = TrialRecord(100 + number, "search", strategy.to_dict(), strategy.key, fold=0)
         record.status, record.score, record.seconds = TrialStatus.COMPLETED, 0.7, 1.0
-        records.append(record)
+        # Of three images two are right on one fold, and three on another, whatever the strategy.
+        further, control = replace(record, fold=1, score=0.99), replace(record, kind="control", score=0.99)
+        records.extend([record, further, control])
         halving.record(1, 0.1 if time_is_over else 0.99, kind_of(job.strategy))
     now["seconds"] = 93.0 if time_is_over else 1.0
     assert exploration.on_epoch(job.number, 1, score) == goes_on

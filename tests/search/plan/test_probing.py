@@ -582,6 +582,22 @@ class TestMorePixels:
         taught_at = [job.strategy["source_model"] for job in seen if job.strategy["adaptation"] == "propagation"]
         assert taught_at == ([] if expected is None else [f"{MADE[1]}@{expected}"])
 
+    def test_a_size_does_not_lead_for_having_been_tried_on_more_folds(self, space: BoundSpace) -> None:
+        """The heads that unlabelled images teach have all places in the race, and the network at its own size none."""
+        taught = [replace(probe(MADE[1]), adaptation="propagation", source_domain=name) for name in (None, *DOMAINS)]
+        recipes = FixedRecipes({}, {MADE[1]: [probe(MADE[1]), *taught]})
+        closer = [(f"{MADE[1]}@{size}", 2.0) for size in ("3x96px", "3x128px")]
+
+        def curve(job: LaneJob) -> Curve:
+            if job.strategy.get("adaptation") == "propagation":
+                return Curve(((0.9, 1.0),))
+            return Curve(((0.2 if "@" in job.strategy.get("source_model", "") else 0.5, 1.0),))
+
+        search = Search(space, lanes=1, recipes=recipes, closer=lambda uri: closer, trials=0)
+        search.play(curve)
+        assert {job.fold for job in search.given(JobKind.PROBE) if job.strategy == probe(MADE[1]).to_dict()} == {0}
+        assert {size for size, _ in self.seen(search)} == {"3x96px"}
+
     @pytest.mark.parametrize("lanes", [1, 2])
     def test_where_a_search_was_broken_off_it_goes_on_with_them(self, space: BoundSpace, lanes: int) -> None:
         """With a size that led once all its folds are known, not by those of before."""
