@@ -50,8 +50,13 @@ class KeptFeatures:
         return replace(self, **arrays)
 
     def bounded(self) -> KeptFeatures:
-        """At most :data:`MOST_IMAGES` and :data:`MOST_BYTES` of them; every class keeps its share, and an image."""
+        """At most :data:`MOST_IMAGES` and :data:`MOST_BYTES` of them; every class keeps its share, and an image.
+
+        That holds for any number of classes, as without an image a head forgets the class: an image's features take as
+        much room as its class does in the head.
+        """
         most = min(MOST_IMAGES, MOST_BYTES // max(1, 4 * self.features.shape[1]))
+        most = max(most, len(np.unique(self.labels)))
         kept = spread_by_class(self.labels, most)
         return self if len(kept) == len(self) else self.subset(kept)
 

@@ -85,6 +85,7 @@ class SourceModel(nn.Module):
         self.labels = labels
         self.pretrained = pretrained
         self.frozen = frozen
+        self._parts = _SharedByCopies()
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -135,6 +136,13 @@ class SourceModel(nn.Module):
 
     def stage_parts(self, *, reads: str = READS[0]) -> tuple[list[int], list[bool]]:
         """Of the parts in :meth:`all_stages` the widths, and which are peaks; a stage has one or two."""
+        key = self.preprocessing.channels, self.preprocessing.size, reads
+        if key not in self._parts:  # an image passes all stages for it, and each trial has a copy of its own
+            self._parts[key] = self._parts_read(reads)
+        widths, peaks = self._parts[key]
+        return list(widths), list(peaks)
+
+    def _parts_read(self, reads: str) -> tuple[list[int], list[bool]]:
         size, mode = self.preprocessing, self.training
         device = next((tensor.device for tensor in self.state_dict().values()), None)
         x = torch.zeros(1, size.channels, size.size, size.size, device=device)
@@ -175,6 +183,13 @@ class SourceModel(nn.Module):
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of all stages."""
         return self.stages.parameters()
+
+
+class _SharedByCopies(dict[tuple[int, int, str], tuple[list[int], list[bool]]]):
+    """What is known of a model's stages, and so of those of its copies."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _SharedByCopies:
+        return self
 
 
 def _form(head: nn.Module) -> Form:

@@ -166,6 +166,8 @@ class TestFeatures:
         monkeypatch.setattr("raytl.judging.kept_features.MOST_IMAGES", 10)
         bounded = few.bounded()
         assert len(bounded) == 10 and (bounded.labels == 1).sum() >= 1
+        monkeypatch.setattr("raytl.judging.kept_features.MOST_IMAGES", 1)
+        assert set(few.bounded().labels) == {0, 1}  # more classes than room: none is forgotten
 
     def test_of_other_weights_are_refused(self, frozen: Path, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(frozen, tmp_path / "copy"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -63,3 +66,14 @@ def test_what_is_small_and_anywhere_is_in_the_peaks(x: torch.Tensor) -> None:
 def test_without_positions_there_is_the_output_alone(x: torch.Tensor) -> None:
     (only,) = read_stage(x, "peaks")
     assert torch.equal(only, x.reshape(2, 5))
+
+
+def test_what_is_known_of_the_stages_holds_for_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each trial has a copy of its own, and an image passes all stages to learn how wide they are."""
+    model = sources.load("scratch:cnn-small")
+    known = model.stage_parts()
+    copied = copy.deepcopy(model)
+    monkeypatch.setattr(import_module("raytl.sources.model"), "read_stage", None)
+    assert copied.stage_parts() == known
+    copied.stage_parts()[0].clear()
+    assert copied.stages_head(3).widths == known[0]
