@@ -28,7 +28,9 @@ SURER = 0.4
 
 Members that fail on different images leave each other less sure than the average is right (Rahaman & Thiery, 2021). On
 15 tasks (digits, letters, clothes, icons, emoji, textures, photographs) with 1 to 5 labels a class the temperatures
-that fitted the truth lay around 0.75 for 2 layers, 0.45 for 7 and 0.38 for 14, most within a factor of 2.
+that fitted the truth lay around 0.75 for 2 layers, 0.45 for 7 and 0.38 for 14, most within a factor of 2. Layers on
+peaks are not counted: they are of the same stages as those on means. With them counted one image a class came to 0.11
+nats more on 12 tasks made by others (0.4 to -0.03), and to 0.1 to 0.2 less on digits and letters.
 """
 BETWEEN = 1.0
 """Images' worth of a prior towards as much of a say for the target's own layers as for those with a source domain."""
@@ -160,7 +162,8 @@ def solve_parts(
         mean = np.nansum(heard[:, :, None] * stacked, axis=0) / heard.sum(axis=0)[:, None]
     # What less than half of the average says of an image tells little of how sure the whole is to be.
     told = judged & (heard.sum(axis=0) >= 0.5)
-    temperature = _temperature(mean[told], known[told], weights[asked][told], len(probes) ** -SURER)
+    apart = np.count_nonzero(~_are_peaks(len(widths), peaks)) * len(members)
+    temperature = _temperature(mean[told], known[told], weights[asked][told], apart**-SURER)
     out_of_fold = np.full((len(labels), classes), np.nan)
     out_of_fold[asked] = mean
     # As the head's buffer has it, so that what is recorded is what is used.
@@ -205,10 +208,16 @@ def _telling(
     return telling
 
 
+def _are_peaks(layers: int, peaks: Sequence[bool]) -> np.ndarray:
+    """Which of a member's layers are on peaks beside others on means, bool (layers,)."""
+    is_peak = np.array(peaks, dtype=bool) if len(peaks) else np.zeros(layers, dtype=bool)
+    return is_peak & ~is_peak.all()
+
+
 def usual_shares(layers: int, peaks: Sequence[bool]) -> np.ndarray:
     """Of a member's layers in their average, where no image tells (layers,); peaks: as of :func:`solve_parts`."""
-    is_peak = np.array(peaks, dtype=bool) if len(peaks) else np.zeros(layers, dtype=bool)
-    if is_peak.all() or not is_peak.any():
+    is_peak = _are_peaks(layers, peaks)
+    if not is_peak.any():
         return np.full(layers, 1 / layers)
     return np.asarray(np.where(is_peak, PEAKS / is_peak.sum(), (1 - PEAKS) / (~is_peak).sum()))
 
@@ -239,8 +248,8 @@ def _shares(
 
 def _of_layers(said: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, peaks: Sequence[bool]) -> np.ndarray:
     """Shares of one member's layers: of means and of peaks among themselves, then of both. said: (p, n, k)."""
-    is_peak = np.array(peaks, dtype=bool)
-    if is_peak.all() or not is_peak.any():
+    is_peak = _are_peaks(len(said), peaks)
+    if not is_peak.any():
         return mixture_shares(said, labels, weights)
     shares, averages = np.zeros(len(said)), []
     for kind in (~is_peak, is_peak):

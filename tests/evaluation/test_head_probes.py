@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,9 @@ class World:
         return np.concatenate(stages, axis=1).astype(np.float32)
 
 
-def solve(world: World, per_class: int, *, domain: str = "", at_least: float = 0.0) -> SolvedHead:
+def solve(
+    world: World, per_class: int, *, domain: str = "", at_least: float = 0.0, peaks: Sequence[bool] = ()
+) -> SolvedHead:
     labels = np.repeat(np.arange(CLASSES), per_class)
     target, features = np.ones(len(labels), dtype=bool), world.features(labels)
     if domain:
@@ -36,7 +40,7 @@ def solve(world: World, per_class: int, *, domain: str = "", at_least: float = 0
     weights = np.where(target, 1 / target.sum(), 1 / max(1, (~target).sum()))
     return solve_parts(
         torch.as_tensor(features), labels, CLASSES, weights, None,
-        widths=[WIDTH] * STAGES, balanced=False, seed=0, target=target, at_least=at_least,
+        widths=[WIDTH] * STAGES, balanced=False, seed=0, target=target, at_least=at_least, peaks=peaks,
     )  # fmt: skip
 
 
@@ -80,6 +84,13 @@ def test_where_nothing_was_held_out_the_average_is_as_much_surer_as_is_usual() -
     head = solve(World(0), 1)
     assert np.isnan(head.out_of_fold).all()
     assert head.temperature == pytest.approx(STAGES**-0.4) and head.sharpness == pytest.approx(STAGES**0.4)
+
+
+def test_layers_on_peaks_make_the_average_no_surer() -> None:
+    """They are of the same stages as those on means, and fail where these do."""
+    means, both = (solve(World(0), 1, peaks=peaks).temperature for peaks in ((), (False, True, False, True)))
+    assert means == pytest.approx(STAGES**-0.4) and both == pytest.approx((STAGES / 2) ** -0.4)
+    assert solve(World(0), 1, peaks=(True,) * STAGES).temperature == means  # there are no others
 
 
 def test_predictions_of_a_silenced_domain_do_not_say_how_sure_to_be() -> None:
