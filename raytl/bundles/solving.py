@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -205,12 +206,14 @@ def _solve(model: SourceModel, kept: KeptFeatures, classes: int) -> SolvedHead |
             head, torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
             balanced=kept.balanced, seed=0,
         )  # fmt: skip
-    widths, peaks = (head.widths, head.peaks) if isinstance(head, StagesHead) else (None, ())
-    return solve_parts(
-        torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
-        widths=widths, peaks=peaks, balanced=kept.balanced, seed=0, target=kept.target,
-        at_least=0.0 if widths is None else _at_least(kept, widths[-1], classes),
+    solve_it = partial(
+        solve_parts, torch.from_numpy(kept.features), kept.labels, classes, kept.weights, kept.groups,
+        balanced=kept.balanced, seed=0, target=kept.target,
     )  # fmt: skip
+    if not isinstance(head, StagesHead):
+        return solve_it(widths=None)
+    at_least = _at_least(kept, head.widths[-1], classes)
+    return solve_it(widths=head.widths, peaks=head.peaks, places=head.places, at_least=at_least)
 
 
 def _at_least(kept: KeptFeatures, width: int, classes: int) -> float:

@@ -11,10 +11,11 @@ import torch
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from raytl.evaluation.calibration import fit_temperature
+from raytl.evaluation.calibration import apply_temperature, fit_temperature
 from raytl.evaluation.mixing import mixture_shares
+from raytl.evaluation.place_probes import PlaceProbe, fit_places
 from raytl.evaluation.probes import STRENGTHS, Probe, fit_logistic
-from raytl.sources.heads import StagesHead
+from raytl.sources.heads import PlacesLayer, StagesHead
 from raytl.tasks.splits import spread_by_class
 
 STAGE_FOLDS = 3
@@ -34,11 +35,11 @@ nats more on 12 tasks made by others (0.4 to -0.03), and to 0.1 to 0.2 less on d
 """
 BETWEEN = 1.0
 """Images' worth of a prior towards as much of a say for the target's own layers as for those with a source domain."""
-PEAKS = 0.3
-"""Of the say, what layers on peaks have where no label tells. Of 29 pairs of a source domain and a task without labels
-heads came out 2 points better on average for it, 10 at best (test strips), 2 worse at worst (icons); half of the say
-would have been 4 worse there."""
-BETWEEN_PEAKS = 2.0
+KINDS = (0.7, 0.3, 0.3)
+"""How layers on means, peaks and places stand to each other in what is usual, where no label tells. Of 29 pairs of a
+source domain and a task without labels heads came out 2 points better on average for 0.3 of the say for peaks beside
+means, 10 at best (test strips), 2 worse at worst (icons); half of it would have been 4 worse there."""
+BETWEEN_KINDS = 2.0
 """Images' worth of a prior towards these shares."""
 CONTRADICTED, BORNE_OUT = 0.1, 0.2
 """Share of the layers with a source domain up to which the target's images contradict it, and from which on they do
@@ -52,6 +53,33 @@ ON_CPU = 5000
 """Features of so many images are solved on the CPU: of the many small steps a GPU would only feel the starts."""
 
 
+class Kinds:
+    """What each of a member's layers reads: 0 means, 1 peaks, 2 places.
+
+    peaks: which parts are peaks, none unless said; places: how many positions each holds, 1 unless said. A kind is one
+    beside others only: where all are peaks, these are what others have in means.
+    """
+
+    def __init__(self, layers: int, peaks: Sequence[bool] = (), places: Sequence[int] = ()) -> None:
+        self.places = list(places) or [1] * layers
+        placed = np.array(self.places) > 1
+        self.each = np.where(placed, 2, np.array(list(peaks) or [False] * layers, dtype=int))
+        if not (self.each == 0).any():
+            self.each[self.each == 1] = 0
+        self.usual = np.array(KINDS)
+
+    @property
+    def apart(self) -> int:
+        """Layers that fail each in its own way: those on means, as others read the same stages again."""
+        return int((self.each == 0).sum()) or len(self.each)
+
+    def usual_shares(self) -> np.ndarray:
+        """Of the layers in their average, where no image tells, (layers,)."""
+        counts = np.bincount(self.each, minlength=len(KINDS))
+        share = np.where(counts > 0, self.usual, 0.0)
+        return np.asarray((share / share.sum() / np.maximum(counts, 1))[self.each])
+
+
 @dataclass(frozen=True)
 class SolvedHead:
     """Its layers, and how sure it is to be.
@@ -62,7 +90,7 @@ class SolvedHead:
     ``out_of_fold`` are to be divided for calibrated probabilities.
     """
 
-    probes: tuple[Probe, ...]
+    probes: tuple[Probe | PlaceProbe, ...]
     members: int
     shares: np.ndarray
     out_of_fold: np.ndarray
@@ -74,7 +102,7 @@ class SolvedHead:
         """Make these a linear head's weights, or a :class:`StagesHead`'s of as many members, in place."""
         layers = head.parts if isinstance(head, StagesHead) else [head]
         for layer, probe in zip(layers, self.probes, strict=True):
-            assert isinstance(layer, nn.Linear)
+            assert isinstance(layer, nn.Linear | PlacesLayer)
             layer.weight.copy_(torch.as_tensor(probe.weight))
             layer.bias.copy_(torch.as_tensor(probe.bias))
         if isinstance(head, StagesHead):
@@ -93,6 +121,7 @@ def solve_parts(
     balanced: bool,
     seed: int,
     peaks: Sequence[bool] = (),
+    places: Sequence[int] = (),
     target: np.ndarray | None = None,
     views: np.ndarray | None = None,
     domains: np.ndarray | None = None,
@@ -102,7 +131,9 @@ def solve_parts(
 
     features: (n, d), finite; labels: (n,) in [0, classes); weights: (n,) of the images; groups: (n,) or None, never on
     two sides of a fold. widths: of the stages' features, which lie one after another; None for a single layer. peaks:
-    which of these are peaks, and no means: how much of a say these have is told by fewer images than each layer's.
+    which of these are peaks, and no means; places: how many positions each holds, 1 of those that were pooled (layers
+    on others hear one place, :func:`raytl.evaluation.place_probes.fit_places`). How much of a say means, peaks and
+    places have is told by fewer images than each layer's.
     balanced: whether every class weighs the same. target: bool (n,), which are of the domain that the model is for;
     None for all. views: bool (n,), which are augmented versions of others: heads learn from these as well, while
     strengths, shares and how sure to be are told by images as they are, of which there are no more for that.
@@ -121,9 +152,11 @@ def solve_parts(
     own = np.ones(len(labels), dtype=bool) if target is None else np.asarray(target, dtype=bool)
     telling = _telling(labels, classes, weights, own, np.zeros(len(labels), dtype=bool) if views is None else views)
     solve = partial(fit_logistic, classes=classes, class_balanced=balanced, seed=seed)
+    placed = partial(fit_places, classes=classes, class_balanced=balanced, seed=seed, max_folds=STAGE_FOLDS)
     if widths is None:
-        probe = solve(features, labels, sample_weight=weights, groups=groups, telling=telling)
-        return SolvedHead((probe,), 1, np.ones(1), probe.out_of_fold, 1.0, probe.temperature)
+        alone = solve(features, labels, sample_weight=weights, groups=groups, telling=telling)
+        return SolvedHead((alone,), 1, np.ones(1), alone.out_of_fold, 1.0, alone.temperature)
+    kinds = Kinds(len(widths), peaks, places)
     everyone = np.ones(len(labels), dtype=bool)
     members = _members(labels, own, domains)
     probes, said = [], []
@@ -131,17 +164,25 @@ def solve_parts(
     for member in members:
         rows, grouped = np.flatnonzero(member), None if groups is None else groups[member]
         index = torch.as_tensor(rows, device=features.device)
-        for whole in features.split(list(widths), dim=1):
-            probe = solve(
-                whole if member.all() else whole[index],
-                labels[rows],
-                sample_weight=weights[rows],
-                groups=grouped,
-                max_folds=STAGE_FOLDS,
-                telling=None if telling is None else telling[rows],
-                tolerance=CLOSE,
-                strengths=None if own[rows].all() else OF_MANY,
-            )
+        for whole, count in zip(features.split(list(widths), dim=1), kinds.places, strict=True):
+            part = whole if member.all() else whole[index]
+            told = None if telling is None else telling[rows]
+            probe: Probe | PlaceProbe
+            if count > 1:
+                probe = placed(
+                    part, labels[rows], places=count, sample_weight=weights[rows], groups=grouped, telling=told
+                )
+            else:
+                probe = solve(
+                    part,
+                    labels[rows],
+                    sample_weight=weights[rows],
+                    groups=grouped,
+                    max_folds=STAGE_FOLDS,
+                    telling=told,
+                    tolerance=CLOSE,
+                    strengths=None if own[rows].all() else OF_MANY,
+                )
             probes.append(probe)
             # Of another domain's images the target's own layers say nothing.
             everything = np.full((len(labels), classes), np.nan)
@@ -151,18 +192,18 @@ def solve_parts(
             said.append(everything[asked])
     stacked = np.stack(said)
     judged, known = (own if own.any() else everyone)[asked], labels[asked]
-    shares = np.tile(usual_shares(len(widths), peaks), len(members)) / len(members)
+    shares = np.tile(kinds.usual_shares(), len(members)) / len(members)
     if own.any():
         counts = np.bincount(known[judged], minlength=classes)
         even = counts.sum() / (np.count_nonzero(counts) * counts[known[judged]])
         weighed = even if balanced else None
-        shares = _shares(stacked[:, judged], len(members), known[judged], weighed, at_least, peaks)
+        shares = _shares(stacked[:, judged], len(members), known[judged], weighed, at_least, kinds)
     heard = shares[:, None] * np.isfinite(stacked).all(axis=2)
     with np.errstate(invalid="ignore"):
         mean = np.nansum(heard[:, :, None] * stacked, axis=0) / heard.sum(axis=0)[:, None]
     # What less than half of the average says of an image tells little of how sure the whole is to be.
     told = judged & (heard.sum(axis=0) >= 0.5)
-    apart = np.count_nonzero(~_are_peaks(len(widths), peaks)) * len(members)
+    apart = kinds.apart * len(members)
     temperature = _temperature(mean[told], known[told], weights[asked][told], apart**-SURER)
     out_of_fold = np.full((len(labels), classes), np.nan)
     out_of_fold[asked] = mean
@@ -208,34 +249,20 @@ def _telling(
     return telling
 
 
-def _are_peaks(layers: int, peaks: Sequence[bool]) -> np.ndarray:
-    """Which of a member's layers are on peaks beside others on means, bool (layers,)."""
-    is_peak = np.array(peaks, dtype=bool) if len(peaks) else np.zeros(layers, dtype=bool)
-    return is_peak & ~is_peak.all()
-
-
-def usual_shares(layers: int, peaks: Sequence[bool]) -> np.ndarray:
-    """Of a member's layers in their average, where no image tells (layers,); peaks: as of :func:`solve_parts`."""
-    is_peak = _are_peaks(layers, peaks)
-    if not is_peak.any():
-        return np.full(layers, 1 / layers)
-    return np.asarray(np.where(is_peak, PEAKS / is_peak.sum(), (1 - PEAKS) / (~is_peak).sum()))
-
-
 def _shares(
     said: np.ndarray,
     members: int,
     labels: np.ndarray,
     weights: np.ndarray | None,
     at_least: float,
-    peaks: Sequence[bool],
+    kinds: Kinds,
 ) -> np.ndarray:
     """Of the layers in their average: of each member's among themselves, then of the members.
 
     said: (p, n, k) out of fold, one member's layers after the other's. Two members are told apart by fewer images than
     a dozen layers: one image of each class begins to silence a domain that contradicts the target.
     """
-    parts = [(own, _of_layers(own, labels, weights, peaks)) for own in np.split(_spoken(said), members)]
+    parts = [(own, _of_layers(own, labels, weights, kinds)) for own in np.split(_spoken(said), members)]
     if members == 1:
         return parts[0][1]
     averages = np.stack([np.tensordot(shares, own, axes=1) for own, shares in parts])
@@ -246,18 +273,31 @@ def _shares(
     return np.concatenate([share * shares for share, (_, shares) in zip(between, parts, strict=True)])
 
 
-def _of_layers(said: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, peaks: Sequence[bool]) -> np.ndarray:
-    """Shares of one member's layers: of means and of peaks among themselves, then of both. said: (p, n, k)."""
-    is_peak = _are_peaks(len(said), peaks)
-    if not is_peak.any():
+def _of_layers(said: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, kinds: Kinds) -> np.ndarray:
+    """Shares of one member's layers: of each kind's among themselves, then of the kinds. said: (p, n, k).
+
+    Where a kind has few layers their average is surer than that of many, which is not more right. So the kinds are
+    compared as they are, and each as sure as it is right, and have the mean of both shares.
+    """
+    present = [kind for kind in range(len(KINDS)) if (kinds.each == kind).any()]
+    if len(present) == 1:
         return mixture_shares(said, labels, weights)
-    shares, averages = np.zeros(len(said)), []
-    for kind in (~is_peak, is_peak):
-        shares[kind] = mixture_shares(said[kind], labels, weights)
-        averages.append(np.tensordot(shares[kind], said[kind], axes=1))
-    pull = BETWEEN_PEAKS * np.array([1 - PEAKS, PEAKS])
-    between = mixture_shares(np.stack(averages), labels, weights, pull=pull)
-    return np.asarray(shares * np.where(is_peak, between[1], between[0]))
+    shares = np.zeros(len(said))
+    averages, sure = [], []
+    counted = np.ones(len(labels)) if weights is None else weights
+    for kind in present:
+        own = kinds.each == kind
+        shares[own] = mixture_shares(said[own], labels, weights)
+        averages.append(np.tensordot(shares[own], said[own], axes=1))
+        told = np.isfinite(averages[-1]).all(axis=1)
+        temperature = _temperature(averages[-1][told], labels[told], counted[told], int(own.sum()) ** -SURER)
+        sure.append(apply_temperature(averages[-1], temperature))
+    usual = kinds.usual[present]
+    pull = BETWEEN_KINDS * usual / usual.sum()
+    between = np.mean([mixture_shares(np.stack(each), labels, weights, pull=pull) for each in (averages, sure)], axis=0)
+    for kind, share in zip(present, between, strict=True):
+        shares[kinds.each == kind] *= share
+    return shares
 
 
 def _spoken(said: np.ndarray) -> np.ndarray:

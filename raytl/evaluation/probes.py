@@ -106,7 +106,7 @@ def fit_logistic(
     used = np.flatnonzero(weights > 0)
     present, targets = np.unique(y[used], return_inverse=True)
     own = np.arange(len(used)) if groups is None else np.unique(np.asarray(groups)[used], return_inverse=True)[1]
-    w = _shared(weights[used], targets, class_balanced)
+    w = shared(weights[used], targets, class_balanced)
     rows = torch.as_tensor(used, device=where)
     chosen = features.to(where)[rows] if isinstance(features, Tensor) else features[used]
     axes = principal_axes(chosen, torch.as_tensor(w, device=where))
@@ -114,14 +114,14 @@ def fit_logistic(
 
     some = np.arange(len(used)) if telling is None else np.flatnonzero(telling[used])
     told, theirs = targets[some], own[some]
-    told_w = w if telling is None else _shared(telling[used[some]], told, class_balanced)
-    splits = _folds(told, theirs, max_folds, seed) if len(np.unique(told)) > 1 else []
+    told_w = w if telling is None else shared(telling[used[some]], told, class_balanced)
+    splits = usable_folds(told, theirs, max_folds, seed) if len(np.unique(told)) > 1 else []
     design, wanted = (axes.design, one_hot) if telling is None else (axes.design[some], one_hot[:, some])
     # What fewer items say stands against the same prior.
-    share = _independent(told_w, theirs) / _independent(w, own)
+    share = independent(told_w, theirs) / independent(w, own)
     predicted = _cross_validate(design, wanted, told_w, told, splits, [strength / share for strength in grid])
-    losses, worth = -predicted[:, np.arange(len(some)), told], max(_independent(w, own), len(present))
-    strength, log_losses = _choose(losses, told_w, theirs, worth, grid)
+    losses, worth = -predicted[:, np.arange(len(some)), told], max(independent(w, own), len(present))
+    strength, log_losses = most_probable(losses, told_w, theirs, worth, grid)
     logs = predicted[grid.index(strength)]
     out_of_fold = np.full((len(y), classes), np.nan)
     out_of_fold[used[some]] = np.where(np.isnan(logs[:, :1]), np.nan, 0.0)
@@ -132,12 +132,12 @@ def fit_logistic(
     everything = torch.as_tensor(w, dtype=kind, device=where)[None]
     fitted = solve(axes.design.to(kind), one_hot.to(kind), everything, penalty, tolerance=near)[0].double()
     raw_weight, raw_bias = axes.to_raw(fitted[:, :-1], fitted[:, -1])
-    weight, bias = np.zeros((classes, raw_weight.shape[1])), np.full(classes, raw_bias.mean() - _ABSENT)
+    weight, bias = np.zeros((classes, raw_weight.shape[1])), np.full(classes, absent_bias(raw_bias))
     weight[present], bias[present] = raw_weight, raw_bias
     return Probe(weight, bias, strength, out_of_fold, fit_temperature(logs, told, told_w, pull=_PULL), log_losses)
 
 
-def _shared(weights: np.ndarray, labels: np.ndarray, class_balanced: bool) -> np.ndarray:
+def shared(weights: np.ndarray, labels: np.ndarray, class_balanced: bool) -> np.ndarray:
     """Weights (n,) in sum 1, of every class the same sum where that is asked for."""
     if class_balanced:
         weights = weights / np.bincount(labels, weights=weights)[labels]
@@ -159,7 +159,7 @@ def _check(
         raise ValueError("strengths must be finite and above 0")
 
 
-def _folds(labels: np.ndarray, groups: np.ndarray, most: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def usable_folds(labels: np.ndarray, groups: np.ndarray, most: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(training, validation) pairs, none of them empty; [] where no class has a group to spare.
 
     As many folds as allowed even where a class has fewer images than that: each is then missing from some validation
@@ -212,27 +212,38 @@ def _cross_validate(
         return np.log(result / np.where(times > 0, times, np.nan)[:, None])
 
 
-def _choose(
-    losses: np.ndarray, weights: np.ndarray, groups: np.ndarray, worth: float, grid: Sequence[float]
+def absent_bias(others: np.ndarray) -> float:
+    """The bias of a class without an image, beside those of the others."""
+    return float(others.mean() - _ABSENT)
+
+
+def most_probable(
+    losses: np.ndarray,
+    weights: np.ndarray,
+    groups: np.ndarray,
+    worth: float,
+    grid: Sequence[float],
+    *,
+    expected: float = _EXPECTED,
 ) -> tuple[float, dict[float, float]]:
-    """The strength, and the weighted mean loss (nats) of each; losses: (strengths, items), NaN where never held out.
+    """The strength to take, and the weighted mean loss of each; losses: (strengths, items), nats, NaN if never held.
 
     Chosen is what is most probable after seeing the items out of fold (Geisser & Eddy, 1979), the logarithm of the
-    strength being normal around 0.3 / n with a deviation of one decade before. With a few items the least mean loss is
-    mostly luck; with many the prior has no say; with none it is all there is. Groups and unequal weights count for as
-    many items as they are worth, though never for fewer than there are classes: one group may hold an item of each.
-    worth: of all items, be these only some of them.
+    strength being normal around ``expected`` / n with a deviation of one decade before. With a few items the least mean
+    loss is mostly luck; with many the prior has no say; with none it is all there is. Groups and unequal weights count
+    for as many items as they are worth, though never for fewer than there are classes: one group may hold an item of
+    each. worth: of all items, be these only some of them.
     """
-    doubt = 0.5 * np.log10(np.array(grid) * worth / _EXPECTED) ** 2
+    doubt = 0.5 * np.log10(np.array(grid) * worth / expected) ** 2
     held = ~np.isnan(losses[0])
     if not held.any():
         return grid[int(doubt.argmin())], {}
     means = losses[:, held] @ (weights[held] / weights[held].sum())
-    evidence = _independent(weights[held], groups[held]) * means
+    evidence = independent(weights[held], groups[held]) * means
     return grid[int((evidence + doubt).argmin())], dict(zip(grid, means.tolist(), strict=True))
 
 
-def _independent(weights: np.ndarray, groups: np.ndarray) -> float:
+def independent(weights: np.ndarray, groups: np.ndarray) -> float:
     """How many groups of equal weight would say as much (Kish, 1965)."""
     sums = np.bincount(groups, weights=weights)
     return float(sums.sum() ** 2 / (sums**2).sum())

@@ -113,6 +113,8 @@ def checkpoint_files(model: SourceModel, extra: Mapping[str, Any]) -> dict[str, 
 
 def _format(model: SourceModel, threshold: Threshold | None) -> int:
     """The oldest version of the format that has what the model has."""
+    if isinstance(model.head, StagesHead) and max(model.head.places) > 1:
+        return 8
     if isinstance(model.head, StagesHead) and any(model.head.peaks):
         return 7
     if model.preprocessing.tiles > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,9 +20,10 @@ CONVEX = ("logistic", "stages", *NEAR, ZERO_SHOT)
 HEADS = ("linear", "mlp", *CONVEX)
 HIDDEN = 256
 """Width of the hidden layer, that of the usual bottleneck between backbone and head."""
-READS = ("peaks", "quarters", "whole")
-"""Of what each stage makes of an image, what a :class:`StagesHead` reads: means over its quarters, and apart peaks and
-spread over all positions; these means alone, as heads of format 4 do; or means over all positions, as those of 3."""
+READS = ("places", "peaks", "quarters", "whole")
+"""Of what each stage makes of an image, what a :class:`StagesHead` reads: means over its quarters, peaks and spread
+over all positions, and of some stages every position; all but the last of these, as heads of format 7 do; means over
+quarters alone, as those of 4; or means over all positions, as those of 3."""
 
 
 class MlpHead(nn.Module):
@@ -38,8 +40,29 @@ class MlpHead(nn.Module):
         return logits
 
 
+class PlacesLayer(nn.Module):
+    """What an image shows, where only one place of it shows it.
+
+    A linear layer says of every place how much speaks for each class there, and what speaks for a class anywhere is
+    heard: the log of the mean over the places of exp. features (n, channels x places) -> logits (n, k). (Multiple
+    instance learning; log-sum-exp pooling: Pinheiro & Collobert, 2015.)
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, channels) / channels**0.5)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits."""
+        channels = self.weight.shape[1]
+        seen = features.unflatten(1, (channels, features.shape[1] // channels))
+        spoken = torch.logsumexp(self.weight @ seen, dim=2)
+        return spoken - math.log(seen.shape[2]) + self.bias
+
+
 class StagesHead(nn.Module):
-    """Linear layers on what each stage makes of an image, in one or two parts; their probabilities are averaged.
+    """Layers on what each stage makes of an image, in one to three parts; their probabilities are averaged.
 
     Which stage a task is best read from differs between tasks, and few labels cannot tell (Evci et al., 2022:
     Head2Toe). Nor can they whether what counts is all over the image, at one place of it, or small and anywhere. An
@@ -48,7 +71,8 @@ class StagesHead(nn.Module):
 
     widths: of the parts, the stages' in their order. members: layers on each part, which were solved for on different
     images. ``parts``: of the first member, then of the next. ``shares`` (members x parts,): what each has in the
-    average. reads: one of :data:`READS`. peaks: which parts are peaks, and no means; none unless said.
+    average. reads: one of :data:`READS`. peaks: which parts are peaks, and no means; none unless said. places: of the
+    parts how many positions each holds, with all channels (channels x places); 1 of those that were pooled.
     """
 
     shares: Tensor
@@ -62,25 +86,31 @@ class StagesHead(nn.Module):
         *,
         reads: str = READS[0],
         peaks: Sequence[bool] = (),
+        places: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.widths = list(widths)
         self.members = members
         self.reads = reads
         self.peaks = list(peaks) or [False] * len(self.widths)
-        self.parts = nn.ModuleList(nn.Linear(width, outputs) for _ in range(members) for width in widths)
+        self.places = list(places) or [1] * len(self.widths)
+        self.parts = nn.ModuleList(
+            nn.Linear(width, outputs) if count == 1 else PlacesLayer(width // count, outputs)
+            for _ in range(members)
+            for width, count in zip(self.widths, self.places, strict=True)
+        )
         self.register_buffer("shares", torch.full((len(self.parts),), 1.0 / len(self.parts)))
         self.register_buffer("sharpness", torch.ones(()))
 
     def means(self, features: Tensor) -> tuple[Tensor, list[int]]:
-        """Of what it reads (n, d), what is no peaks, and the widths of its parts."""
-        parts = zip(features.split(self.widths, dim=1), self.peaks, strict=True)
-        kept = [part for part, is_peak in parts if not is_peak]
+        """Of what it reads (n, d), what is neither peaks nor places, and the widths of its parts."""
+        parts = zip(features.split(self.widths, dim=1), self.peaks, self.places, strict=True)
+        kept = [part for part, is_peak, places in parts if not is_peak and places == 1]
         return torch.cat(kept, dim=1), [part.shape[1] for part in kept]
 
     def anew(self, outputs: int, members: int) -> StagesHead:
         """A head that reads the same, its weights drawn from torch's generator."""
-        return StagesHead(self.widths, outputs, members, reads=self.reads, peaks=self.peaks)
+        return StagesHead(self.widths, outputs, members, reads=self.reads, peaks=self.peaks, places=self.places)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits."""

@@ -15,12 +15,12 @@ from raytl.core.names import encodable
 from raytl.core.places import is_folder, is_there
 from raytl.tasks.preprocessing import Preprocessing
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 """The newest version that is read.
 
 Version 2 added ``threshold``, version 3 heads that read all stages, version 4 the shares of their layers,
-version 5 heads made of the classes' names, version 6 ``tiles`` of the preprocessing, version 7 the peaks of all stages;
-a model without any of these is still written as version 1, which every raytl reads.
+version 5 heads made of the classes' names, version 6 ``tiles`` of the preprocessing, version 7 the peaks of all stages,
+version 8 every position of some; a model without any of these is still written as version 1, which every raytl reads.
 """
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "model.json"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from raytl.sources.heads import READS, StagesHead, make_head
 from raytl.sources.licences import UNKNOWN
@@ -14,6 +17,11 @@ from raytl.tasks.preprocessing import Preprocessing
 
 Form = str | None
 """Of what a head reads: of all stages, one of :data:`raytl.sources.heads.READS`, or the last's output (None)."""
+PLACED, COARSE = 3, 28
+"""Stages of which every position is read, at most; pixels between two positions from which on a stage is coarse."""
+MOST_PLACES, MOST_NUMBERS = 28, 201_000
+"""A side, and channels times places, of what is read of one stage's positions. On animals of 20 to 60 pixels in scenes
+of 900, of which 448 were seen, 28 places a side told 42 %, their means in 20 or 14 a side 25 and 28 %."""
 
 
 @dataclass(frozen=True)
@@ -122,41 +130,58 @@ class SourceModel(nn.Module):
     def _seen(self, x: Tensor, wanted: Collection[Form]) -> dict[Form, Tensor]:
         """What heads read of normalised images, in one pass."""
         found: dict[str, list[Tensor]] = {reads: [] for reads in wanted if reads is not None}
-        for stage in self.stage_list():
+        placed = self.placed if "places" in found else ()
+        for number, stage in enumerate(self.stage_list()):
             x = stage(x)
             for reads, outputs in found.items():
-                outputs += read_stage(x, reads)
+                outputs += read_stage(x, reads, placed=number in placed)
         joined: dict[Form, Tensor] = {reads: torch.cat(outputs, dim=1) for reads, outputs in found.items()}
         return {None: x, **joined}
 
     def stages_head(self, outputs: int, members: int = 1, *, reads: str = READS[0]) -> StagesHead:
         """A head for what :meth:`all_stages` comes to, its weights drawn from torch's generator."""
-        widths, peaks = self.stage_parts(reads=reads)
-        return StagesHead(widths, outputs, members, reads=reads, peaks=peaks)
+        widths, peaks, places = self.stage_parts(reads=reads)
+        return StagesHead(widths, outputs, members, reads=reads, peaks=peaks, places=places)
 
-    def stage_parts(self, *, reads: str = READS[0]) -> tuple[list[int], list[bool]]:
-        """Of the parts in :meth:`all_stages` the widths, and which are peaks; a stage has one or two."""
+    def stage_parts(self, *, reads: str = READS[0]) -> tuple[list[int], list[bool], list[int]]:
+        """Of the parts in :meth:`all_stages` the widths, which are peaks, and how many positions they hold.
+
+        A stage has one to three. One that was pooled over positions holds 1.
+        """
+        parts = self._known_parts(reads)
+        return list(parts.widths), list(parts.peaks), list(parts.places)
+
+    @property
+    def placed(self) -> tuple[int, ...]:
+        """The stages of which a head on all stages may read every position."""
+        return self._known_parts("places").placed
+
+    def _known_parts(self, reads: str) -> _Parts:
         key = self.preprocessing.channels, self.preprocessing.size, reads
         if key not in self._parts:  # an image passes all stages for it, and each trial has a copy of its own
-            self._parts[key] = self._parts_read(reads)
-        widths, peaks = self._parts[key]
-        return list(widths), list(peaks)
+            self._parts[key] = self._read_parts(reads)
+        return self._parts[key]
 
-    def _parts_read(self, reads: str) -> tuple[list[int], list[bool]]:
+    def _read_parts(self, reads: str) -> _Parts:
         size, mode = self.preprocessing, self.training
         device = next((tensor.device for tensor in self.state_dict().values()), None)
         x = torch.zeros(1, size.channels, size.size, size.size, device=device)
-        widths: list[int] = []
-        peaks: list[bool] = []
+        outputs = []
         self.eval()
         with torch.inference_mode():
             for stage in self.stage_list():
                 x = stage(x)
-                parts = [part.shape[1] for part in read_stage(x, reads)]
-                widths += parts
-                peaks += [number > 0 for number in range(len(parts))]
+                outputs.append(x)
+            placed = _placed(outputs, size.size)
+            each = [read_stage(x, reads, placed=number in placed) for number, x in enumerate(outputs)]
         self.train(mode)
-        return widths, peaks
+        places = ((1, 1, at_places(x).shape[2])[: len(parts)] for x, parts in zip(outputs, each, strict=True))
+        return _Parts(
+            tuple(part.shape[1] for parts in each for part in parts),
+            tuple(number == 1 for parts in each for number in range(len(parts))),
+            tuple(count for counts in places for count in counts),
+            placed,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (n, channels, size, size) to logits (n, k)."""
@@ -185,7 +210,16 @@ class SourceModel(nn.Module):
         return self.stages.parameters()
 
 
-class _SharedByCopies(dict[tuple[int, int, str], tuple[list[int], list[bool]]]):
+class _Parts(NamedTuple):
+    """Of what a head on all stages reads; placed: the stages of which it reads every position."""
+
+    widths: tuple[int, ...]
+    peaks: tuple[bool, ...]
+    places: tuple[int, ...]
+    placed: tuple[int, ...]
+
+
+class _SharedByCopies(dict[tuple[int, int, str], _Parts]):
     """What is known of a model's stages, and so of those of its copies."""
 
     def __deepcopy__(self, memo: dict[int, object]) -> _SharedByCopies:
@@ -196,15 +230,31 @@ def _form(head: nn.Module) -> Form:
     return head.reads if isinstance(head, StagesHead) else None
 
 
-def read_stage(x: Tensor, reads: str) -> list[Tensor]:
-    """What a head on all stages reads of one's output: means, and then peaks; without positions the output itself.
+def _placed(outputs: Sequence[Tensor], size: int) -> tuple[int, ...]:
+    """Of which stages every position is read, by what they make of an image of this side in pixels.
 
-    reads: one of :data:`raytl.sources.heads.READS`.
+    The last :data:`PLACED` of those whose positions are nearer to each other than :data:`COARSE` pixels, and of the
+    first that is coarser: what is behind it speaks of the whole image. On ten tasks the two stages of
+    EfficientNet-Lite0 with 16 pixels and the first with 32 told 60 %, the last three 58, the last five 60.
+    """
+    counts = [_at_positions(x).shape[1] if x.ndim > 2 else 1 for x in outputs[:-1]]
+    many = [number for number, count in enumerate(counts) if count > max(1, (size / COARSE) ** 2)]
+    few = [number for number, count in enumerate(counts) if number not in many and count > 1]
+    return tuple(sorted([*many, *few[:1]])[-PLACED:])
+
+
+def read_stage(x: Tensor, reads: str, *, placed: bool = False) -> list[Tensor]:
+    """What a head on all stages reads of one's output: means, peaks, and where ``placed`` all positions, each (n, d).
+
+    Without positions it is the output itself. reads: one of :data:`raytl.sources.heads.READS`.
     """
     if reads == "whole":
         return [pool_positions(x)]
     positions = _at_positions(x).shape[1] if x.ndim > 2 else 1
-    return [pool_quarters(x), pool_peaks(x)] if reads == "peaks" and positions > 1 else [pool_quarters(x)]
+    if positions == 1 or reads == "quarters":
+        return [pool_quarters(x)]
+    found = [pool_quarters(x), pool_peaks(x)]
+    return [*found, at_places(x).flatten(1)] if placed and reads == "places" else found
 
 
 def _has_channels_last(maps: Tensor) -> bool:
@@ -253,3 +303,20 @@ def pool_peaks(x: Tensor) -> Tensor:
     x = _at_positions(x)
     spread = (x - x.mean(dim=1, keepdim=True)).square().mean(dim=1).sqrt()
     return torch.cat([x.amax(dim=1), spread], dim=1)
+
+
+def at_places(x: Tensor) -> Tensor:
+    """What is at each place of maps (n, c, h, w) or (n, h, w, c), or of tokens (n, t, c): (n, c, places).
+
+    Neighbouring positions are one place, their mean, where there would be more than :data:`MOST_PLACES` a side or
+    :data:`MOST_NUMBERS` in all.
+    """
+    if x.ndim < 3:
+        return x.flatten(1)[:, :, None]
+    if x.ndim == 3:
+        at_once = -(-x.shape[1] * x.shape[2] // MOST_NUMBERS)
+        seen = x.transpose(1, 2)
+        return F.avg_pool1d(seen, at_once, ceil_mode=True) if at_once > 1 else seen
+    maps = x.permute(0, 3, 1, 2) if _has_channels_last(x) else x
+    side, most = max(maps.shape[2:]), max(1, min(MOST_PLACES, math.isqrt(MOST_NUMBERS // maps.shape[1])))
+    return (F.avg_pool2d(maps, -(-side // most), ceil_mode=True) if side > most else maps).flatten(2)

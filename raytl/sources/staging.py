@@ -248,9 +248,10 @@ def _stages_head(model: SourceModel, weights: Sequence[Tensor]) -> None:
     given = [int(weight.shape[1]) for weight in weights]
     outputs = int(weights[0].shape[0])
     for reads in READS:
-        widths, _ = model.stage_parts(reads=reads)
-        members = len(given) // len(widths)
-        if members and given == widths * members:
+        widths, _, places = model.stage_parts(reads=reads)
+        read = [width // count for width, count in zip(widths, places, strict=True)]
+        members = len(given) // len(read)
+        if members and given == read * members:
             model.head = model.stages_head(outputs, members, reads=reads)
             return
 

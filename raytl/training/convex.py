@@ -72,6 +72,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         groups,
         widths=head.widths if isinstance(head, StagesHead) else None,
         peaks=head.peaks if isinstance(head, StagesHead) else (),
+        places=head.places if isinstance(head, StagesHead) else (),
         balanced=balanced,
         seed=seed,
         target=given.target,
@@ -84,7 +85,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         unlabelled = features_of(network, roles.taught)
         if not torch.isfinite(unlabelled).all():
             raise FloatingPointError("features of unlabelled images are not finite")
-        said = said_by(found, head.widths, unlabelled)
+        said = said_by(found, head, unlabelled)
         # What is believed of labelled images is of these as they are.
         target = given.target & ~given.views
         # Neighbours go by means, of which it is known where they are right: by peaks too digits lost up to 4 points.
@@ -112,8 +113,7 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
                 given.weights,
                 unlabelled,
                 believed,
-                widths=head.widths,
-                peaks=head.peaks,
+                head=head,
                 balanced=balanced,
                 target=target,
             )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from raytl.adaptation.propagation import pass_on, propagate
 from raytl.evaluation.calibration import apply_temperature, confidence_temperature, fit_temperature
-from raytl.evaluation.head_probes import CLOSE, ON_CPU, SolvedHead, usual_shares
+from raytl.evaluation.head_probes import CLOSE, ON_CPU, Kinds, SolvedHead
 from raytl.evaluation.mixing import mixture_shares
+from raytl.evaluation.place_probes import EXPECTED, fit_places
 from raytl.evaluation.probes import fit_logistic
 from raytl.sources.heads import StagesHead
 from raytl.tasks.splits import spread_by_class
@@ -174,47 +176,55 @@ def solve_taught(
     unlabelled: Tensor,
     believed: Believed,
     *,
-    widths: Sequence[int],
+    head: StagesHead,
     balanced: bool,
     target: np.ndarray,
-    peaks: Sequence[bool] = (),
 ) -> SolvedHead:
-    """Linear layers on each stage's features of the labelled images (n, d) and the unlabelled ones (m, d).
+    """The layers of ``head`` for the labelled images' features (n, d) and the unlabelled ones' (m, d).
 
     weights: (n,) of the labelled images; the unlabelled ones weigh as much as one role of these. target: bool (n,),
-    which of them are the target's, of which ``believed`` tells; there may be none. peaks: as of :func:`solve_parts`.
-    The average is as sure as ``believed.confidence``.
+    which of them are the target's, of which ``believed`` tells; there may be none. The average is as sure as
+    ``believed.confidence``.
     """
     classes = believed.unlabelled.shape[1]
     everything = torch.cat([features, unlabelled])
     everything = everything.cpu() if len(everything) <= ON_CPU else everything
     everyone = np.concatenate([labels, believed.labels])
     shares = np.concatenate([weights, believed.weights])
-    probes = tuple(
-        fit_logistic(
-            part,
-            everyone,
-            classes,
-            strengths=(STRENGTH / len(everyone),),
-            sample_weight=shares,
-            class_balanced=balanced,
-            max_folds=1,
-            tolerance=CLOSE,
-        )
-        for part in everything.split(list(widths), dim=1)
+    n = len(everyone)
+    alone = partial(
+        fit_logistic,
+        labels=everyone,
+        classes=classes,
+        strengths=(STRENGTH / n,),
+        sample_weight=shares,
+        class_balanced=balanced,
+        max_folds=1,
+        tolerance=CLOSE,
     )
+    placed = partial(
+        fit_places,
+        labels=everyone,
+        classes=classes,
+        strengths=(EXPECTED / n,),
+        sample_weight=shares,
+        class_balanced=balanced,
+        max_folds=1,
+    )
+    parts = zip(everything.split(head.widths, dim=1), head.places, strict=True)
+    probes = [placed(part, places=places) if places > 1 else alone(part) for part, places in parts]
     out_of_fold = np.full((len(labels), classes), np.nan)
     out_of_fold[target] = believed.labelled
-    found = SolvedHead(probes, 1, usual_shares(len(probes), peaks), out_of_fold, 1.0, 1.0)
-    said = said_by(found, widths, unlabelled)
+    usual = Kinds(len(probes), head.peaks, head.places).usual_shares()
+    found = SolvedHead(tuple(probes), 1, usual, out_of_fold, 1.0, 1.0)
+    said = said_by(found, head, unlabelled)
     sharpness = 1.0 / confidence_temperature(said, believed.confidence)
     return replace(found, sharpness=float(np.float32(sharpness)))
 
 
 @torch.inference_mode()
-def said_by(solved: SolvedHead, widths: Sequence[int], features: Tensor) -> np.ndarray:
-    """Probabilities (m, k) by a head on all stages."""
-    outputs = len(solved.probes[0].bias)
-    head: nn.Module = StagesHead(widths, outputs, solved.members).to(features.device)
+def said_by(solved: SolvedHead, like: StagesHead, features: Tensor) -> np.ndarray:
+    """Probabilities (m, k) by a head that reads what ``like`` does."""
+    head = like.anew(len(solved.probes[0].bias), solved.members).to(features.device)
     solved.put_into(head)
     return np.asarray(head(features.float()).softmax(dim=1).double().cpu().numpy())

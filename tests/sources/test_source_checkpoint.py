@@ -260,7 +260,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
-            (lambda v: v.update(format_version=8), "format version 8, this raytl reads up to 7; update raytl"),
+            (lambda v: v.update(format_version=9), "format version 9, this raytl reads up to 8; update raytl"),
             (lambda v: v["preprocessing"].update(tiles=3), "preprocessing: size must be a multiple of tiles"),
             (lambda v: v.update(threshold=threshold("a")), "threshold: there is none in format version 1"),
             (

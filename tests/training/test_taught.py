@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from raytl.evaluation.head_probes import solve_parts
+from raytl.sources.heads import StagesHead
 from raytl.training.taught import (
     BESIDE_A_DOMAIN,
     NEIGHBOURS_SAY,
@@ -19,6 +20,7 @@ from raytl.training.taught import (
 )
 
 CLASSES, WIDTHS = 3, [8, 8]
+HEAD = StagesHead(WIDTHS, CLASSES)
 
 
 def clusters(count: int, seed: int, spread: float = 0.6) -> tuple[torch.Tensor, np.ndarray]:
@@ -47,13 +49,13 @@ def taught(labelled: int, seed: int, unlabelled: int = 300) -> tuple[float, floa
     seen, unseen = rest[:unlabelled], rest[unlabelled:]
     x, y = features[first], labels[first]
     head = solved(x, y)
-    said = said_by(head, WIDTHS, features[seen])
+    said = said_by(head, HEAD, features[seen])
     believed = believe(
         x, y, features[seen], said, head.out_of_fold, widths=WIDTHS, groups=None, balanced=False, joined=False
     )
     weights, target = np.full(len(y), 1 / len(y)), np.ones(len(y), dtype=bool)
-    found = solve_taught(x, y, weights, features[seen], believed, widths=WIDTHS, balanced=False, target=target)
-    plain, better = (said_by(each, WIDTHS, features[unseen]) for each in (head, found))
+    found = solve_taught(x, y, weights, features[seen], believed, head=HEAD, balanced=False, target=target)
+    plain, better = (said_by(each, HEAD, features[unseen]) for each in (head, found))
     right = [(p.argmax(axis=1) == labels[unseen]).mean() for p in (plain, better)]
     return right[0], right[1], float(better.max(axis=1).mean())
 
@@ -106,13 +108,13 @@ def test_without_target_labels_neighbours_mend_what_a_domain_taught(seed: int) -
     source = source + torch.tensor(moved, dtype=torch.float32)
     head = solved(source, of_source)
     seen, unseen = features[:600], features[600:]
-    said = said_by(head, WIDTHS, seen)
+    said = said_by(head, HEAD, seen)
     believed = believe_a_domain(seen, said, widths=WIDTHS)
     assert np.allclose(believed.unlabelled.sum(axis=1), 1) and believed.labelled.shape == (0, CLASSES)
     assert np.abs(believed.unlabelled.mean(axis=0) - said.mean(axis=0)).max() < 0.1  # no class swallows another
     weights, target = np.full(300, 1 / 300), np.zeros(300, dtype=bool)
-    found = solve_taught(source, of_source, weights, seen, believed, widths=WIDTHS, balanced=False, target=target)
-    before, after = ((said_by(each, WIDTHS, unseen).argmax(axis=1) == labels[600:]).mean() for each in (head, found))
+    found = solve_taught(source, of_source, weights, seen, believed, head=HEAD, balanced=False, target=target)
+    before, after = ((said_by(each, HEAD, unseen).argmax(axis=1) == labels[600:]).mean() for each in (head, found))
     assert 0.5 < before < 0.95 and after > before + 0.02
 
 
@@ -131,10 +133,10 @@ def test_a_head_that_learns_from_a_domains_answers_is_as_sure_as_the_one_without
     features, labels = clusters(400, 5)
     said = np.eye(CLASSES)[labels] * 0.91 + 0.03
     believed = believe_a_domain(features, said, widths=WIDTHS)
-    given = {"widths": WIDTHS, "balanced": False, "target": np.zeros(60, dtype=bool)}
+    given = {"head": HEAD, "balanced": False, "target": np.zeros(60, dtype=bool)}
     head = solve_taught(features[:60], labels[:60], np.full(60, 1 / 60), features, believed, **given)
     assert believed.unlabelled.max(axis=1).mean() < 0.9
-    assert said_by(head, WIDTHS, features).max(axis=1).mean() == pytest.approx(said.max(axis=1).mean(), abs=0.01)
+    assert said_by(head, HEAD, features).max(axis=1).mean() == pytest.approx(said.max(axis=1).mean(), abs=0.01)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -159,7 +161,7 @@ def test_neighbours_of_one_session_rather_than_of_one_class_are_not_heard(seed: 
     """A head finds the classes in what all sessions share; on who is alike it does not show."""
     images, labels = sessions(400, 0.5, seed)
     head = solved(images[:100], labels[:100])
-    said = said_by(head, WIDTHS, images[100:])
+    said = said_by(head, HEAD, images[100:])
     assert (said.argmax(axis=1) == labels[100:]).mean() > 0.8
     assert not are_heard(images[100:], said, widths=WIDTHS)
 
@@ -169,7 +171,7 @@ def test_neighbours_of_one_class_are_heard_also_beside_a_head_that_is_often_wron
     images, labels = clusters(400, seed)
     first = np.array([np.flatnonzero(labels == k)[0] for k in range(CLASSES)])
     rest = np.setdiff1d(np.arange(400), first)
-    said = said_by(solved(images[first], labels[first]), WIDTHS, images[rest])
+    said = said_by(solved(images[first], labels[first]), HEAD, images[rest])
     assert (said.argmax(axis=1) == labels[rest]).mean() < 0.95
     assert are_heard(images[rest], said, widths=WIDTHS)
 

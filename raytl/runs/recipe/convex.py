@@ -9,6 +9,7 @@ import numpy as np
 
 from raytl.adaptation.moments import match_moments
 from raytl.core.errors import UserError
+from raytl.evaluation.place_probes import PLACE_STRENGTHS, solve_places
 from raytl.runs.recipe import pieces
 from raytl.runs.recipe.data import wrapped
 from raytl.runs.recipe.lifting import Lifted
@@ -56,6 +57,7 @@ def solve(features: Tensor, labels: Tensor, weights: Tensor, strength: float) ->
     weight, bias = weight.detach() / scale, bias.detach()
     return weight, bias - weight @ mean'''
 
+PLAIN = "    weight, bias = solve(part, labels, weights, strength)"
 BALANCED = "weights = weights / torch.bincount(labels, weights=weights)[labels]  # every class weighs the same"
 
 _OF_EACH = """\
@@ -82,7 +84,10 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
     own = "0" if "target" not in trial.roles.training else f"{1 + views} * len(TARGET)" if views else "len(TARGET)"
     even = BALANCED if balanced else ""
     if isinstance(head, StagesHead):
-        made = f"{lifted.add(StagesHead)}({head.widths}, {k}, {head.members})"
+        placed = max(head.places) > 1
+        made = (
+            f"{lifted.add(StagesHead)}({head.widths}, {k}, {head.members}{f', places={head.places}' if placed else ''})"
+        )
         settings |= {"STRENGTHS": list(solved.strengths), "SHARES": list(solved.shares), "SHARPNESS": solved.sharpness}
         members = f"slice({own}), slice(None)" if head.members > 1 else "slice(None),"
         several = domains is not None and head.members > 1
@@ -90,15 +95,17 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
             f"head, everyone = {made}, (labels, weights)",
             _OF_EACH if several else f"members = [{members}]",
             "seen = [(part[rows], rows) for rows in members for part in x.split(head.widths, dim=1)]",
-            "for layer, (part, rows), strength in zip(head.parts, seen, STRENGTHS, strict=True):",
+            "layers = zip(head.parts, seen, STRENGTHS, head.places * head.members, strict=True)",
+            "for layer, (part, rows), strength, places in layers:",
             "    labels, weights = (values[rows] for values in everyone)",
             textwrap.indent(even, "    "),
-            "    weight, bias = solve(part, labels, weights, strength)",
+            _solving(lifted, taught=solved.believed is not None) if placed else PLAIN,
             '    layer.load_state_dict({"weight": weight.float(), "bias": bias.float()})',
             "head.shares.copy_(torch.tensor(SHARES))  # what each layer has in the average, as was found",
             "head.sharpness.fill_(SHARPNESS)  # an average of probabilities is less sure than it could be",
         )
-        through = f"outputs += {lifted.add(read_stage)}(x, {head.reads!r})"
+        shown = f", placed=number in {list(trial.network.model.placed)}" if placed else ""
+        through = f"outputs += {lifted.add(read_stage)}(x, {head.reads!r}{shown})"
     elif isinstance(head, NearestMeanHead | NeighboursHead):
         settings |= {"SHARPNESS": solved.sharpness}
         made = f"{lifted.add(NearestMeanHead)}({width}, {k})"
@@ -144,7 +151,7 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
             for batch in images.split(128):
                 x, outputs = normalise(batch.to(device) / 255), []
                 with half():
-                    for stage in stages.values():
+                    for number, stage in enumerate(stages.values()):
                         x = stage(x)
                         {through}
                 found.append(torch.cat(outputs, dim=1).float().cpu())
@@ -178,6 +185,21 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
     settings |= {"VIEWS": pieces.raw(f"{view_seeds(strategy.augmentation, views)}  # seeds")}
     imports = {"import math", "from collections.abc import Callable, Iterator"}
     return Code(pieces.constants(settings), main, [*solving, VIEWS, features], imports)
+
+
+def _solving(lifted: Lifted, *, taught: bool) -> str:
+    """Of a layer on places, and of another one. taught: whether its strength was not the last of several tried."""
+    path = "[strength]" if taught else f"[each for each in {list(PLACE_STRENGTHS)} if each >= strength]"
+    solve_it = f"{lifted.add(solve_places)}(part, labels, weights, len(CLASSES), places, path)"
+    return "\n".join(
+        [
+            "    if places > 1:",
+            f"        path = {path}",
+            f"        weight, bias = {solve_it}",
+            "    else:",
+            textwrap.indent(PLAIN, "    "),
+        ]
+    )
 
 
 def _domains(trial: Trial, seed: int) -> list[int] | None:
