@@ -12,7 +12,7 @@ from torch import nn
 
 from raytl import sources
 from raytl.sources.heads import READS, make_head
-from raytl.sources.model import SourceModel, read_stage
+from raytl.sources.model import MOST_NUMBERS, SourceModel, at_places, read_stage
 
 ARCHITECTURES = ("scratch:cnn-small", "scratch:resnet-small", "plain:gradients")
 
@@ -77,3 +77,45 @@ def test_what_is_known_of_the_stages_holds_for_copies(monkeypatch: pytest.Monkey
     assert copied.stage_parts() == known
     copied.stage_parts()[0].clear()
     assert copied.stages_head(3).widths == known[0]
+
+
+@pytest.mark.parametrize("x", [SMALL, SMALL.movedim(1, 3)[:, :, :6], SMALL.flatten(2).movedim(1, 2)])
+def test_every_position_is_read_where_that_is_asked_for(x: torch.Tensor) -> None:
+    *_, places = read_stage(x, "places", placed=True)
+    at = places.unflatten(1, (5, -1))
+    assert at.shape[2] == x[0].numel() // 5 and at[0, 1].max() == 8 and at.sum() == x.sum()
+    assert len(read_stage(x, "places")) == len(read_stage(x, "peaks", placed=True)) == 2
+
+
+def test_of_many_positions_neighbours_are_one_place() -> None:
+    rows, tokens = torch.rand(1, 3, 60, 45), torch.rand(1, 900, 500)
+    few = at_places(rows)
+    assert few.shape == (1, 3, 20 * 15)
+    torch.testing.assert_close(few.mean(), rows.mean())
+    assert at_places(tokens).shape[2] * 500 <= MOST_NUMBERS
+
+
+@pytest.mark.parametrize(
+    ("uri", "placed"),
+    [
+        ("torchvision:resnet18@none", (1, 2, 3)),
+        ("torchvision:mobilenet_v3_small@none", (2, 3, 4)),
+        ("scratch:cnn-small", (1, 2, 3)),
+        ("plain:gradients", ()),
+    ],
+)
+def test_the_last_stages_that_are_fine_enough_are_read_at_every_position(uri: str, placed: tuple[int, ...]) -> None:
+    """Of those with 32 pixels between two positions the first; the last stage has none left."""
+    model = sources.load(uri)
+    assert model.placed == placed
+    widths, peaks, places = model.stage_parts()
+    assert sum(count > 1 for count in places) == len(placed) and places[-1] == 1 and widths[-1] == model.feature_dim
+    model.head = model.stages_head(4).eval()
+    x = torch.rand(2, model.preprocessing.channels, model.preprocessing.size, model.preprocessing.size)
+    with torch.inference_mode():
+        assert model.all_stages(x).shape == (2, sum(widths))
+        assert torch.equal(model.all_stages(x)[:, -model.feature_dim :], model.eval().run(x))
+        assert model(x).shape == (2, 4)
+    assert model.head.means(model.all_stages(x))[1] == [
+        width for width, peak, count in zip(widths, peaks, places, strict=True) if not peak and count == 1
+    ]
