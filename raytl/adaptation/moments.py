@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,24 @@ class Moments(AdaptationLoss):
     def forward(self, source: Views | None, target: Views, progress: float) -> Tensor:
         """Zero."""
         return target.logits.new_zeros(())
+
+
+def match_places(
+    source: Tensor, target: Tensor, widths: Sequence[int], places: Sequence[int], parts: np.ndarray | None = None
+) -> Tensor:
+    """As :func:`match_moments`, each of the parts by itself, and a channel over all places that there are of it.
+
+    widths, places: of the parts, as :class:`raytl.sources.heads.StagesHead` has them.
+    """
+    moved = []
+    for x, like, count in zip(source.split(widths, dim=1), target.split(widths, dim=1), places, strict=True):
+        if count == 1:
+            moved.append(match_moments(x, like, parts))
+            continue
+        each = [seen.unflatten(1, (-1, count)).transpose(1, 2).flatten(0, 1) for seen in (x, like)]
+        found = match_moments(each[0], each[1], None if parts is None else np.repeat(parts, count))
+        moved.append(found.unflatten(0, (-1, count)).transpose(1, 2).flatten(1))
+    return torch.cat(moved, dim=1)
 
 
 def match_moments(source: Tensor, target: Tensor, parts: np.ndarray | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from raytl.evaluation.calibration import apply_temperature, fit_temperature
 from raytl.evaluation.mixing import mixture_shares
-from raytl.evaluation.place_probes import PlaceProbe, fit_places
+from raytl.evaluation.place_probes import Drawn, PlaceProbe, draw, fit_places
 from raytl.evaluation.probes import STRENGTHS, Probe, fit_logistic
 from raytl.sources.heads import PlacesLayer, StagesHead
 from raytl.tasks.splits import spread_by_class
@@ -53,8 +53,11 @@ ON_CPU = 5000
 """Features of so many images are solved on the CPU: of the many small steps a GPU would only feel the starts."""
 
 
+PLACES = 2
+
+
 class Kinds:
-    """What each of a member's layers reads: 0 means, 1 peaks, 2 places.
+    """What each of a member's layers reads: 0 means, 1 peaks, :data:`PLACES`.
 
     peaks: which parts are peaks, none unless said; places: how many positions each holds, 1 unless said. A kind is one
     beside others only: where all are peaks, these are what others have in means.
@@ -63,7 +66,7 @@ class Kinds:
     def __init__(self, layers: int, peaks: Sequence[bool] = (), places: Sequence[int] = ()) -> None:
         self.places = list(places) or [1] * layers
         placed = np.array(self.places) > 1
-        self.each = np.where(placed, 2, np.array(list(peaks) or [False] * layers, dtype=int))
+        self.each = np.where(placed, PLACES, np.array(list(peaks) or [False] * layers, dtype=int))
         if not (self.each == 0).any():
             self.each[self.each == 1] = 0
         self.usual = np.array(KINDS)
@@ -87,7 +90,8 @@ class SolvedHead:
     probes: of each linear layer, those of one member after the other's; members: layers on each stage. shares: of the
     layers in their average. out_of_fold: (n, k) probabilities of each item by heads that it did not train, before any
     sharpness; NaN if never held. sharpness: of the average, 1 of a layer alone. temperature: by which the logarithms of
-    ``out_of_fold`` are to be divided for calibrated probabilities.
+    ``out_of_fold`` are to be divided for calibrated probabilities. all_teach: whether layers on places learned from all
+    of the images.
     """
 
     probes: tuple[Probe | PlaceProbe, ...]
@@ -96,6 +100,7 @@ class SolvedHead:
     out_of_fold: np.ndarray
     sharpness: float
     temperature: float
+    all_teach: bool = True
 
     @torch.no_grad()
     def put_into(self, head: nn.Module) -> None:
@@ -161,6 +166,7 @@ def solve_parts(
     members = _members(labels, own, domains)
     probes, said = [], []
     asked = everyone if telling is None else telling > 0
+    drawn = _drawn_for_places(labels, classes, weights, own, views, asked, widths, kinds)
     for member in members:
         rows, grouped = np.flatnonzero(member), None if groups is None else groups[member]
         index = torch.as_tensor(rows, device=features.device)
@@ -197,20 +203,41 @@ def solve_parts(
         counts = np.bincount(known[judged], minlength=classes)
         even = counts.sum() / (np.count_nonzero(counts) * counts[known[judged]])
         weighed = even if balanced else None
-        shares = _shares(stacked[:, judged], len(members), known[judged], weighed, at_least, kinds)
+        heard_places = drawn.telling[asked][judged]
+        shares = _shares(stacked[:, judged], len(members), known[judged], weighed, at_least, kinds, heard_places)
     heard = shares[:, None] * np.isfinite(stacked).all(axis=2)
     with np.errstate(invalid="ignore"):
         mean = np.nansum(heard[:, :, None] * stacked, axis=0) / heard.sum(axis=0)[:, None]
     # What less than half of the average says of an image tells little of how sure the whole is to be.
     told = judged & (heard.sum(axis=0) >= 0.5)
+    if (told & drawn.telling[asked]).any():  # nor what layers on places were not asked of
+        told &= drawn.telling[asked]
     apart = kinds.apart * len(members)
     temperature = _temperature(mean[told], known[told], weights[asked][told], apart**-SURER)
     out_of_fold = np.full((len(labels), classes), np.nan)
     out_of_fold[asked] = mean
     # As the head's buffer has it, so that what is recorded is what is used.
-    return SolvedHead(
-        tuple(probes), len(members), shares, out_of_fold, float(np.float32(1.0 / temperature)), temperature
-    )
+    sharpness = float(np.float32(1.0 / temperature))
+    return SolvedHead(tuple(probes), len(members), shares, out_of_fold, sharpness, temperature, drawn.all_teach)
+
+
+def _drawn_for_places(
+    labels: np.ndarray,
+    classes: int,
+    weights: np.ndarray,
+    own: np.ndarray,
+    views: np.ndarray | None,
+    asked: np.ndarray,
+    widths: Sequence[int],
+    kinds: Kinds,
+) -> Drawn:
+    """The same for all of these layers, which cannot be compared by what one was asked of and another was not."""
+    widest = max((width for width, count in zip(widths, kinds.places, strict=True) if count > 1), default=0)
+    if not widest:
+        return Drawn(weights, asked)
+    seen = np.zeros(len(labels), dtype=bool) if views is None else views
+    roles = (own & ~seen, own & seen, ~own & ~seen, ~own & seen)
+    return draw(labels, classes, weights, asked & (own if own.any() else ~own) & ~seen, widest, roles)
 
 
 def _members(labels: np.ndarray, own: np.ndarray, domains: np.ndarray | None) -> list[np.ndarray]:
@@ -256,13 +283,16 @@ def _shares(
     weights: np.ndarray | None,
     at_least: float,
     kinds: Kinds,
+    placed: np.ndarray,
 ) -> np.ndarray:
     """Of the layers in their average: of each member's among themselves, then of the members.
 
-    said: (p, n, k) out of fold, one member's layers after the other's. Two members are told apart by fewer images than
+    said: (p, n, k) out of fold, one member's layers after the other's. placed: bool (n,), what layers on places were
+    asked of; kinds and members are compared by these alone. Two members are told apart by fewer images than
     a dozen layers: one image of each class begins to silence a domain that contradicts the target.
     """
-    parts = [(own, _of_layers(own, labels, weights, kinds)) for own in np.split(_spoken(said), members)]
+    spoken = _spoken(said, np.tile(kinds.each == PLACES, members)[:, None] & ~placed)
+    parts = [(own, _of_layers(own, labels, weights, kinds)) for own in np.split(spoken, members)]
     if members == 1:
         return parts[0][1]
     averages = np.stack([np.tensordot(shares, own, axes=1) for own, shares in parts])
@@ -300,15 +330,17 @@ def _of_layers(said: np.ndarray, labels: np.ndarray, weights: np.ndarray | None,
     return shares
 
 
-def _spoken(said: np.ndarray) -> np.ndarray:
-    """The layers' probabilities (p, n, k), with chance for what a layer was not asked of and another one was.
+def _spoken(said: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """The layers' probabilities (p, n, k), with chance for what a layer could not be asked of and another one was.
+
+    left_out: bool (p, n), what a layer was not asked of for want of time: of that it says nothing.
 
     One image of a class tells nothing of the target's own layers. Of those that were solved for with a source domain it
     does: where they say less than chance, the domain contradicts the target, and is not to have half of the say.
     """
     silent = ~np.isfinite(said).all(axis=2)
     filled = said.copy()
-    filled[silent & ~silent.all(axis=0)] = 1.0 / said.shape[2]
+    filled[silent & ~silent.all(axis=0) & ~left_out] = 1.0 / said.shape[2]
     return filled
 
 

@@ -24,8 +24,8 @@ PLACE_STRENGTHS = (1e-2, 2e-3, 5e-4, 1e-4)
 EXPECTED = 0.02
 """The strength expected before anything is measured, times the number of images."""
 CELLS, COMPARED_CELLS = 50_000_000, 15_000_000
-"""Images x channels x places x classes that a layer is solved for on, and that strengths are compared by; of more
-images some of every class are taken. A step takes a tenth of a second for some hundred million."""
+"""Images x channels x places x classes that a layer is solved for on, and that strengths are compared by. A step takes
+a tenth of a second for some hundred million."""
 FEW, COMPARED_FEW = 400, 150
 """Images of which so many are taken all the same, up to four times as many cells, or seven."""
 STEPS, COMPARED_STEPS = 60, 20
@@ -59,6 +59,47 @@ def said_anywhere(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.logsumexp(weight @ seen, dim=2) - math.log(seen.shape[2]) + bias
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Which images layers on places learn from, and which of these tell: of many, some of every class.
+
+    weights: (n,), 0 of those that are left out; each role's sum is what it was. telling: bool (n,).
+    """
+
+    weights: np.ndarray
+    telling: np.ndarray
+
+    @property
+    def all_teach(self) -> bool:
+        """Whether none was left out."""
+        return bool((self.weights > 0).all())
+
+
+def draw(
+    labels: np.ndarray, classes: int, weights: np.ndarray, telling: np.ndarray, width: int, roles: Sequence[np.ndarray]
+) -> Drawn:
+    """Images for layers on places of at most this width (channels x places).
+
+    labels, weights: (n,); telling: bool (n,), those that may tell. roles: bool (n,) each, in the order in which they
+    are taken: what is left of the room goes to the next.
+    """
+    cells = max(1, width * classes)
+    room = max(2 * classes, CELLS // cells, min(FEW, 4 * CELLS // cells))
+    taken = np.zeros(len(labels))
+    for role in roles:
+        rows = np.flatnonzero(role & (weights > 0))
+        most = max(2 * len(np.unique(labels[rows])), room) if len(rows) else 0
+        kept = rows[spread_by_class(labels[rows], most, least=2)]
+        if len(kept):
+            taken[kept] = weights[kept] * (weights[rows].sum() / weights[kept].sum())
+        room = max(0, room - len(kept))
+    may = np.flatnonzero(telling & (taken > 0))
+    most = max(2 * classes, COMPARED_CELLS // cells, min(COMPARED_FEW, 7 * COMPARED_CELLS // cells))
+    told = np.zeros(len(labels), dtype=bool)
+    told[may[spread_by_class(labels[may], most, least=2)]] = True
+    return Drawn(taken, told)
+
+
 def fit_places(
     features: Tensor,
     labels: np.ndarray,
@@ -85,9 +126,7 @@ def fit_places(
     beside layers on means and peaks it is heard less there.
     """
     y, weights = np.asarray(labels, dtype=np.int64), np.asarray(sample_weight, dtype=np.float64)
-    used = np.flatnonzero(weights > 0)
-    cells, channels = features.shape[1] * classes, features.shape[1] // places
-    used = used[spread_by_class(y[used], max(classes, CELLS // cells, min(FEW, 4 * CELLS // cells)), least=2)]
+    used, channels = np.flatnonzero(weights > 0), features.shape[1] // places
     present, targets = np.unique(y[used], return_inverse=True)
     own = np.arange(len(y)) if groups is None else np.asarray(groups)
     own = np.unique(own[used], return_inverse=True)[1]
@@ -100,12 +139,12 @@ def fit_places(
     wanted = torch.as_tensor(targets, device=design.device)
 
     asked = np.arange(len(used)) if telling is None else np.flatnonzero(telling[used])
-    most = max(len(present), COMPARED_CELLS // cells, min(COMPARED_FEW, 7 * COMPARED_CELLS // cells))
-    asked = asked[spread_by_class(targets[asked], most, least=2)]
     told_w = shared((weights if telling is None else telling)[used[asked]], targets[asked], class_balanced)
     several = len(np.unique(targets[asked])) > 1
     splits = usable_folds(targets[asked], own[asked], max_folds, seed) if several else []
-    logs = _out_of_fold(design, wanted, asked, told_w, splits, strengths, len(present))
+    # What fewer images say stands against the same prior.
+    share = independent(told_w, own[asked]) / independent(w, own) if len(asked) else 1.0
+    logs = _out_of_fold(design, wanted, asked, told_w, splits, [each / share for each in strengths], len(present))
     losses, worth = -logs[:, np.arange(len(asked)), targets[asked]], max(independent(w, own), len(present))
     strength, _ = most_probable(losses, told_w, own[asked], worth, strengths, expected=EXPECTED)
     out_of_fold = np.full((len(y), classes), np.nan)

@@ -10,9 +10,9 @@ import numpy as np
 from raytl.tasks.splits import spread_by_class
 
 MOST_IMAGES = 2000
-MOST_BYTES = 32 * 2**20
+MOST_BYTES = 96 * 2**20
 """Of the features; with fewer images where they are wide."""
-MOST_UNLABELLED, MOST_UNLABELLED_BYTES = 300, 8 * 2**20
+MOST_UNLABELLED, MOST_UNLABELLED_BYTES = 300, 24 * 2**20
 """The same of images without labels: they tell where the domain lies, for which hundreds are enough."""
 
 
@@ -52,8 +52,8 @@ class KeptFeatures:
     def bounded(self) -> KeptFeatures:
         """At most :data:`MOST_IMAGES` and :data:`MOST_BYTES` of them; every class keeps its share, and an image.
 
-        That holds for any number of classes, as without an image a head forgets the class: an image's features take as
-        much room as its class does in the head.
+        That holds for any number of classes, as without an image a head forgets the class; of many classes features are
+        small (:meth:`raytl.sources.SourceModel.reads_for`).
         """
         most = min(MOST_IMAGES, MOST_BYTES // max(1, 4 * self.features.shape[1]))
         most = max(most, len(np.unique(self.labels)))

@@ -19,6 +19,9 @@ Form = str | None
 """Of what a head reads: of all stages, one of :data:`raytl.sources.heads.READS`, or the last's output (None)."""
 PLACED, COARSE = 3, 28
 """Stages of which every position is read, at most; pixels between two positions from which on a stage is coarse."""
+MOST_PAIRS, MOST_READ_BYTES = 100_000_000, 4 * 2**30
+"""Numbers of one stage's positions times the classes squared (two images of each class have to be seen at once), and
+bytes of what is read of all images, beyond which positions are not read."""
 MOST_PLACES, MOST_NUMBERS = 28, 201_000
 """A side, and channels times places, of what is read of one stage's positions. On animals of 20 to 60 pixels in scenes
 of 900, of which 448 were seen, 28 places a side told 42 %, their means in 20 or 14 a side 25 and 28 %."""
@@ -156,6 +159,17 @@ class SourceModel(nn.Module):
         """The stages of which a head on all stages may read every position."""
         return self._known_parts("places").placed
 
+    def reads_for(self, classes: int, images: int = 0) -> str:
+        """What a head on all stages reads for so many classes, one of :data:`raytl.sources.heads.READS`.
+
+        Every position only where that is affordable: of so many images in all, and for every class. images: 0 where
+        nobody keeps what is read of them.
+        """
+        parts = self._known_parts("places")
+        widest = max((width for width, count in zip(parts.widths, parts.places, strict=True) if count > 1), default=0)
+        affordable = widest * classes**2 <= MOST_PAIRS and 4 * images * sum(parts.widths) <= MOST_READ_BYTES
+        return "places" if affordable else "peaks"
+
     def _known_parts(self, reads: str) -> _Parts:
         key = self.preprocessing.channels, self.preprocessing.size, reads
         if key not in self._parts:  # an image passes all stages for it, and each trial has a copy of its own
@@ -197,10 +211,15 @@ class SourceModel(nn.Module):
         seen = self._seen(x, {_form(head) for head in heads})
         return [head(seen[_form(head)]) for head in heads]
 
-    def replace_head(self, num_classes: int, labels: tuple[str, ...], kind: str = "linear") -> None:
-        """Put a fresh head for ``labels`` on the features. kind: one of :data:`raytl.sources.heads.HEADS`."""
+    def replace_head(
+        self, num_classes: int, labels: tuple[str, ...], kind: str = "linear", *, reads: str | None = None
+    ) -> None:
+        """Put a fresh head for ``labels`` on the features. kind: one of :data:`raytl.sources.heads.HEADS`.
+
+        reads: of a head on all stages, by default what :meth:`reads_for` says.
+        """
         if kind == "stages":
-            self.head = self.stages_head(num_classes)
+            self.head = self.stages_head(num_classes, reads=reads or self.reads_for(num_classes))
         else:
             self.head = make_head(kind, self.feature_dim, num_classes)
         self.labels = labels
@@ -316,7 +335,9 @@ def at_places(x: Tensor) -> Tensor:
     if x.ndim == 3:
         at_once = -(-x.shape[1] * x.shape[2] // MOST_NUMBERS)
         seen = x.transpose(1, 2)
-        return F.avg_pool1d(seen, at_once, ceil_mode=True) if at_once > 1 else seen
+        return F.avg_pool1d(seen, at_once, ceil_mode=True, count_include_pad=False) if at_once > 1 else seen
     maps = x.permute(0, 3, 1, 2) if _has_channels_last(x) else x
     side, most = max(maps.shape[2:]), max(1, min(MOST_PLACES, math.isqrt(MOST_NUMBERS // maps.shape[1])))
-    return (F.avg_pool2d(maps, -(-side // most), ceil_mode=True) if side > most else maps).flatten(2)
+    return (
+        F.avg_pool2d(maps, -(-side // most), ceil_mode=True, count_include_pad=False) if side > most else maps
+    ).flatten(2)

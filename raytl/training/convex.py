@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raytl.adaptation.moments import match_moments
+from raytl.adaptation.moments import match_moments, match_places
 from raytl.core import stopping
 from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.head_probes import solve_parts
@@ -32,13 +32,14 @@ class Solved:
 
     strengths: the penalty of each linear layer. shares: of the layers in the average. sharpness: of the average, or of
     a head that goes by what is near, else 1. believed: of the unlabelled images that it learned from, None without
-    such.
+    such. all_teach: whether its layers on places learned from all images.
     """
 
     strengths: tuple[float, ...] = ()
     shares: tuple[float, ...] = ()
     sharpness: float = 1.0
     believed: Believed | None = None
+    all_teach: bool = True
 
 
 def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, matched: bool = False) -> Solved:
@@ -122,7 +123,8 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
         network.model.head = head
     found.put_into(head)
     shares = tuple(found.shares.tolist()) if isinstance(head, StagesHead) else ()
-    return Solved(tuple(probe.strength for probe in found.probes), shares, found.sharpness, believed)
+    strengths = tuple(probe.strength for probe in found.probes)
+    return Solved(strengths, shares, found.sharpness, believed, found.all_teach)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,11 @@ def _given(network: Network, roles: Roles, classes: int, seed: int, *, matched: 
         domains = np.tile(np.repeat(np.arange(several), roles.domain_sizes)[kept["source"]], times["source"])
     if matched and met is not None:
         own = [seen[role][: len(pool)] for role, pool in labelled.items() if role == "target"]
-        seen["source"] = match_moments(seen["source"], torch.cat([met, *own]), domains)
+        head, like = network.model.head, torch.cat([met, *own])
+        if isinstance(head, StagesHead):
+            seen["source"] = match_places(seen["source"], like, head.widths, head.places, domains)
+        else:
+            seen["source"] = match_moments(seen["source"], like, domains)
     features = torch.cat(list(seen.values())) if len(seen) > 1 else next(iter(seen.values()))
     if not (torch.isfinite(features).all() and (met is None or torch.isfinite(met).all())):
         raise FloatingPointError("features are not finite")

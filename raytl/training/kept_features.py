@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from raytl import adaptation
-from raytl.adaptation.moments import match_moments
+from raytl.adaptation.moments import match_moments, match_places
 from raytl.evaluation.image_statistics import image_statistics, thumbnails
 from raytl.judging.kept_features import MOST_IMAGES, MOST_UNLABELLED, KeptFeatures, most_unlabelled
 from raytl.sources import SourceModel
+from raytl.sources.heads import StagesHead
 from raytl.tasks import Images, LabelledImages
 from raytl.tasks.splits import spread, spread_by_class
 from raytl.training.convex import features_of
@@ -40,7 +42,9 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
     else:
         model = copy.deepcopy(model)
     classes = workspace.data.classes
-    network = Network(model, classes, len(model.stage_names), device=workspace.device, head=strategy.head)
+    network = Network(
+        model, classes, len(model.stage_names), device=workspace.device, head=strategy.head, images=workspace.images
+    )
     labelled = _labelled(workspace, strategy, seed)
     if not labelled:
         return None
@@ -77,7 +81,7 @@ def gather_features(workspace: Workspace, strategy: Strategy, model: SourceModel
     matched = strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.matches_moments
     if matched and not joined.target.all():
         parts = np.repeat(np.arange(len(found)), [len(part) for part in found])
-        joined = _matched(joined, unlabelled, None if joined.target.any() else parts)
+        joined = _matched(joined, unlabelled, None if joined.target.any() else parts, network.model.head)
     some = spread(np.arange(len(unlabelled)), most_unlabelled(unlabelled.shape[1]))
     return replace(joined.bounded(), unlabelled=unlabelled[some])
 
@@ -105,7 +109,9 @@ def lacking(workspace: Workspace, strategy: Strategy, images: Images, views: int
     """
     model, weights = workspace.source_model(strategy.source_model)
     stages = len(model.stage_names)
-    network = Network(model, workspace.data.classes, stages, device=workspace.device, head=strategy.head)
+    network = Network(
+        model, workspace.data.classes, stages, device=workspace.device, head=strategy.head, images=workspace.images
+    )
     cached, count = workspace.settings.activation_cache, (1 + views) * len(images)
     maker = PoolMaker(workspace, network, weights, cached=cached, images=count)
     return maker.lacking(images, strategy.augmentation, views)
@@ -129,7 +135,7 @@ def _of_unlabelled(workspace: Workspace, network: Network, weights: str, strateg
     return features_of(network, maker.make(seen)).cpu().numpy().astype(np.float32)
 
 
-def _matched(kept: KeptFeatures, unlabelled: np.ndarray, parts: np.ndarray | None) -> KeptFeatures:
+def _matched(kept: KeptFeatures, unlabelled: np.ndarray, parts: np.ndarray | None, head: nn.Module) -> KeptFeatures:
     """The same with the source domain's features as its head has learned from them.
 
     unlabelled: (m, d). parts: (n,), of which domain each is, where these have the target's moments each by itself.
@@ -137,7 +143,11 @@ def _matched(kept: KeptFeatures, unlabelled: np.ndarray, parts: np.ndarray | Non
     like = np.concatenate([unlabelled, kept.features[kept.target]])
     features = kept.features.copy()
     source = torch.from_numpy(features[~kept.target])
-    features[~kept.target] = match_moments(source, torch.from_numpy(like), parts).numpy()
+    if isinstance(head, StagesHead):
+        moved = match_places(source, torch.from_numpy(like), head.widths, head.places, parts)
+    else:
+        moved = match_moments(source, torch.from_numpy(like), parts)
+    features[~kept.target] = moved.numpy()
     return replace(kept, features=features)
 
 

@@ -176,6 +176,12 @@ class Material:
             limit = sources.info(architecture, channels=self.data.channels).image_size
         return min(limit, round_up(side))
 
+    @cached_property
+    def images(self) -> int:
+        """How many there are in all roles."""
+        roles = [self.data.target, self.data.unlabelled, *self.data.source_domains.values()]
+        return sum(len(images) for images in roles if images is not None)
+
     def source_model(self, uri: str) -> tuple[SourceModel, str]:
         """A fresh copy of a source model, and the hash of its weights. Trains it first where it is not there yet."""
         self.hold(uri)

@@ -14,7 +14,6 @@ from torch import Tensor
 from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed
 from raytl.finetuning import augmentation
-from raytl.sources.heads import READS
 from raytl.tasks.images import Images
 from raytl.training.arrays import NotHereError
 from raytl.training.devices import timed_batch, upload
@@ -195,7 +194,7 @@ class PoolMaker:
         parts = [transform, images.fingerprint, *computed]
         if not cut:
             return f"views-{hash_json(parts)[:32]}"
-        kind = READS[0] if self._whole else "activations"
+        kind = self._network.reads if self._whole else "activations"
         return f"{kind}-{hash_json([self._weights, model.architecture, cut, *parts])[:32]}"
 
     def _compute(self, images: Images, version: str) -> Iterator[np.ndarray]:
@@ -222,7 +221,11 @@ class PoolMaker:
                 yield np.empty((0,), dtype=np.float32)
             else:
                 batch = to_inputs(upload(part, device), network)
-                run = network.model.all_stages(batch) if self._whole else network.model.run(batch, start, stop)
+                run = (
+                    network.model.all_stages(batch, reads=network.reads)
+                    if self._whole
+                    else network.model.run(batch, start, stop)
+                )
                 yield _to_rows(run.float()).cpu().numpy()
 
     def _image_seconds(self) -> float:

@@ -14,7 +14,7 @@ from raytl.adaptation.propagation import pass_on, propagate
 from raytl.evaluation.calibration import apply_temperature, confidence_temperature, fit_temperature
 from raytl.evaluation.head_probes import CLOSE, ON_CPU, Kinds, SolvedHead
 from raytl.evaluation.mixing import mixture_shares
-from raytl.evaluation.place_probes import EXPECTED, fit_places
+from raytl.evaluation.place_probes import EXPECTED, draw, fit_places
 from raytl.evaluation.probes import fit_logistic
 from raytl.sources.heads import StagesHead
 from raytl.tasks.splits import spread_by_class
@@ -24,6 +24,7 @@ NEIGHBOURS_SAY, BESIDE_A_DOMAIN = 0.9, 0.5
 class. A head that learned from a source domain too knows more than one that did not."""
 MOST_LABELLED = 1500
 """Labelled images among the neighbours: of more, the rest has nothing to add."""
+ASKED_AT_ONCE = 256
 STRENGTH = 0.1
 """Over the number of images, the penalty of layers that learn from what is believed. It makes no difference to speak of
 over two decades, and choosing it takes most of the time."""
@@ -191,7 +192,11 @@ def solve_taught(
     everything = everything.cpu() if len(everything) <= ON_CPU else everything
     everyone = np.concatenate([labels, believed.labels])
     shares = np.concatenate([weights, believed.weights])
-    n = len(everyone)
+    n, widths = len(everyone), list(zip(head.widths, head.places, strict=True))
+    widest = max((width for width, count in widths if count > 1), default=0)
+    learned = np.arange(n) < len(labels)
+    drawn = draw(everyone, classes, shares, learned, widest, (learned, ~learned))
+    taught = int((drawn.weights > 0).sum())
     alone = partial(
         fit_logistic,
         labels=everyone,
@@ -206,8 +211,8 @@ def solve_taught(
         fit_places,
         labels=everyone,
         classes=classes,
-        strengths=(EXPECTED / n,),
-        sample_weight=shares,
+        strengths=(EXPECTED / taught,),
+        sample_weight=drawn.weights,
         class_balanced=balanced,
         max_folds=1,
     )
@@ -216,7 +221,7 @@ def solve_taught(
     out_of_fold = np.full((len(labels), classes), np.nan)
     out_of_fold[target] = believed.labelled
     usual = Kinds(len(probes), head.peaks, head.places).usual_shares()
-    found = SolvedHead(tuple(probes), 1, usual, out_of_fold, 1.0, 1.0)
+    found = SolvedHead(tuple(probes), 1, usual, out_of_fold, 1.0, 1.0, drawn.all_teach)
     said = said_by(found, head, unlabelled)
     sharpness = 1.0 / confidence_temperature(said, believed.confidence)
     return replace(found, sharpness=float(np.float32(sharpness)))
@@ -227,4 +232,5 @@ def said_by(solved: SolvedHead, like: StagesHead, features: Tensor) -> np.ndarra
     """Probabilities (m, k) by a head that reads what ``like`` does."""
     head = like.anew(len(solved.probes[0].bias), solved.members).to(features.device)
     solved.put_into(head)
-    return np.asarray(head(features.float()).softmax(dim=1).double().cpu().numpy())
+    said = [head(part.float()).softmax(dim=1).double().cpu() for part in features.split(ASKED_AT_ONCE)]
+    return np.asarray(torch.cat(said).numpy()) if said else np.empty((0, len(solved.probes[0].bias)))

@@ -99,7 +99,14 @@ def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> 
     model, weights = workspace.source_model(strategy.source_model)
     # Only now: loading or pretraining the model draws numbers as well, but not in a lane that has it already.
     seed_everything(trial_seed(workspace, job))
-    network = Network(model, workspace.data.classes, strategy.cut, device=workspace.device, head=strategy.head)
+    network = Network(
+        model,
+        workspace.data.classes,
+        strategy.cut,
+        device=workspace.device,
+        head=strategy.head,
+        images=workspace.images,
+    )
     if strategy.convex and strategy.cut != len(network.stages):
         raise UserError(
             f"strategy: a head of kind '{strategy.head}' stands on frozen stages only; set cut to {len(network.stages)}"

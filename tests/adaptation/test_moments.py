@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raytl.adaptation import get
-from raytl.adaptation.moments import match_moments
+from raytl.adaptation.moments import match_moments, match_places
 
 
 @settings(max_examples=30, deadline=None)
@@ -56,3 +56,23 @@ def test_is_for_heads_that_are_solved_for_only() -> None:
     assert not entry.trains
     assert not entry.can_act(features=True, batch_norm=True)
     assert get("adabn").trains
+
+
+def test_at_places_a_channel_takes_on_the_targets_moments_over_all_of_them() -> None:
+    """At each place by itself a margin that never changes would take on the target's noise."""
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(2, 3, (40, 4, 9)), rng.normal(-1, 0.5, (50, 4, 9))
+    source[:, :, 0] = 2 + 1e-3 * rng.normal(size=(40, 4))
+    flat = [torch.as_tensor(np.concatenate([x.mean(2), x.reshape(len(x), -1)], axis=1)) for x in (source, target)]
+    moved = match_places(*flat, [4, 36], [1, 9])
+    at = moved[:, 4:].reshape(40, 4, 9)
+    like = flat[1][:, 4:].reshape(50, 4, 9)
+    torch.testing.assert_close(at.mean(dim=(0, 2)), like.mean(dim=(0, 2)))
+    torch.testing.assert_close(at.std(dim=(0, 2), correction=0), like.std(dim=(0, 2), correction=0))
+    assert at[:, :, 0].std(dim=0).max() < 0.01
+    torch.testing.assert_close(moved[:, :4], match_moments(flat[0][:, :4], flat[1][:, :4]))
+    parts = np.arange(40) % 2
+    for part in (0, 1):
+        own = torch.as_tensor(parts == part)
+        alone = match_places(flat[0][own], flat[1], [4, 36], [1, 9])
+        torch.testing.assert_close(match_places(*flat, [4, 36], [1, 9], parts)[own], alone)

@@ -174,3 +174,24 @@ def test_a_domain_that_lacks_a_class_learns_it_from_the_others() -> None:
     )  # fmt: skip
     of_lacking = np.repeat([0, 1], 100)
     assert (said(head, world.features(of_lacking)).argmax(1) == of_lacking).mean() > 0.8
+
+
+def test_layers_on_places_that_were_asked_of_some_images_are_not_silenced_by_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are compared by what they were asked of: where they know more they are heard as if that were all."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 3
+    pooled, places = rng.normal(size=(240, 6)), rng.normal(size=(240, 5, 8))
+    places[np.arange(240), labels, rng.integers(0, 8, 240)] += 5
+    features = torch.as_tensor(np.concatenate([pooled, places.reshape(240, -1)], axis=1)).float()
+    shares = []
+    for least in (240, 40):
+        monkeypatch.setattr("raytl.evaluation.place_probes.COMPARED_FEW", least)
+        monkeypatch.setattr("raytl.evaluation.place_probes.COMPARED_CELLS", 40 * 3 * least)
+        found = solve_parts(
+            features, labels, 3, np.full(240, 1 / 240), None, widths=[6, 40], places=[1, 8], balanced=False, seed=0
+        )
+        assert np.isfinite(found.out_of_fold).all()
+        shares.append(found.shares[1])
+    assert min(shares) > 0.8 and abs(shares[0] - shares[1]) < 0.1

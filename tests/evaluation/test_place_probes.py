@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from raytl.evaluation.place_probes import PLACE_STRENGTHS, fit_places, minimise_places, said_anywhere, solve_places
+from raytl.evaluation.place_probes import (
+    PLACE_STRENGTHS,
+    draw,
+    fit_places,
+    minimise_places,
+    said_anywhere,
+    solve_places,
+)
 from raytl.evaluation.probes import fit_logistic
 from raytl.sources.heads import PlacesLayer
 
@@ -103,17 +110,20 @@ def test_a_class_without_images_is_never_named_and_a_single_one_always() -> None
     assert (only.logits(x).argmax(1) == 2).all()
 
 
-def test_many_images_and_classes_are_bounded_and_every_class_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "raytl.evaluation.place_probes"
-    for name, value in (("CELLS", 1), ("COMPARED_CELLS", 1), ("FEW", 60), ("COMPARED_FEW", 40)):
-        monkeypatch.setattr(f"{module}.{name}", value)
-    x, y = scenes(200, 7)
-    probe = fitted(x, y)
-    assert np.isfinite(probe.out_of_fold[:, 0]).sum() <= CLASSES
-    monkeypatch.setattr(f"{module}.CELLS", 10**7)
-    monkeypatch.setattr(f"{module}.COMPARED_CELLS", 10**7)
-    some = fitted(x, y).out_of_fold[:, 0]
-    assert np.isfinite(some).all()
+@pytest.mark.parametrize("classes", [3, 60, 200])
+def test_of_many_images_some_of_every_class_are_drawn_and_weigh_as_much(classes: int) -> None:
+    """In whatever order they come, and those of the target before a source domain's."""
+    labels = np.repeat(np.arange(classes), 20)
+    own = np.arange(len(labels)) % 10 == 0
+    weights = np.where(own, 1 / own.sum(), 1 / (~own).sum())
+    everyone = np.ones(len(labels), dtype=bool)
+    drawn = draw(labels, classes, weights, own, 100_000, (own, ~own))
+    assert (drawn.weights[own] > 0).all() and set(labels[drawn.telling]) == set(range(classes))
+    assert drawn.weights[own].sum() == pytest.approx(1) and drawn.weights[~own].sum() == pytest.approx(1)
+    assert set(labels[~own & (drawn.weights > 0)]) == set(range(classes)) and not drawn.telling[~own].any()
+    assert drawn.all_teach == (classes == 3)
+    narrow = draw(labels, classes, weights, everyone, 100, (everyone,))
+    assert narrow.all_teach == (classes < 200)
 
 
 def test_several_problems_are_solved_as_each_by_itself() -> None:

@@ -267,9 +267,11 @@ def test_scripts_of_heads_of_several_domains_without_target_labels_have_the_same
         assert len(layers) == 2 * len(domains) * len(model.head.widths)
         for key, value in layers.items():
             # How peaks are weighed is told by less: their optimum is flat, and either is near enough to it.
-            peak = model.head.peaks[int(key.split(".")[2]) % len(model.head.widths)]
+            # Those on places have more than one optimum, and rounding decides how near one of them they end.
+            part = int(key.split(".")[2]) % len(model.head.widths)
+            near = 0.5 if model.head.places[part] > 1 else 0.08 if model.head.peaks[part] else 0.02
             apart = (found[key.removeprefix("head.")] - value).norm()
-            assert apart <= (0.08 if peak else 0.02) * value.norm() + 1e-3, key
+            assert apart <= near * value.norm() + 1e-3, key
 
 
 def test_scripts_of_taught_heads_learn_what_is_believed(came_to: dict[str, tuple[Recipe, float, float]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raytl.adaptation.moments import match_moments
+from raytl.adaptation.moments import match_moments, match_places
 from raytl.core.errors import UserError
 from raytl.evaluation.place_probes import PLACE_STRENGTHS, solve_places
 from raytl.runs.recipe import pieces
@@ -85,6 +85,11 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
     even = BALANCED if balanced else ""
     if isinstance(head, StagesHead):
         placed = max(head.places) > 1
+        if placed and not solved.all_teach:
+            raise UserError(
+                f"{strategy.source_model}: layers of its head that hear one place learned from some of the images, and "
+                "no script can say which; take a trial with another head"
+            )
         made = (
             f"{lifted.add(StagesHead)}({head.widths}, {k}, {head.members}{f', places={head.places}' if placed else ''})"
         )
@@ -133,9 +138,13 @@ def convex_code(trial: Trial, epoch: int, lifted: Lifted, inherited: str) -> Cod
         through = "outputs = [x]"
     moved, of_each = "", "" if domains is None else f", np.tile(DOMAINS, {1 + views})"
     if matched and "source" in trial.roles.training:
+        matching = f"{lifted.add(match_moments)}(x[{own}:], like{of_each})"
+        if isinstance(head, StagesHead):
+            shape = f"{head.widths}, {head.places}"
+            matching = f"{lifted.add(match_places)}(x[{own}:], like, {shape}{of_each})"
         moved = f"""\
             like = torch.cat([features(stages, pixels(UNLABELLED)), x[:{own}]])
-            x = torch.cat([x[:{own}], {lifted.add(match_moments)}(x[{own}:], like{of_each})])"""
+            x = torch.cat([x[:{own}], {matching}])"""
     if solved.believed is not None:
         settings |= {"BELIEVED": _pairs(solved.believed)}
         moved += """

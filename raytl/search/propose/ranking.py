@@ -109,7 +109,7 @@ def _probed(workspace: Workspace, features: np.ndarray, images: LabelledImages) 
 def _cost(workspace: Workspace, uri: str, cut: int, images: LabelledImages) -> tuple[float, int]:
     """Milliseconds per image of one training step above the cut, and the number of trained parameters."""
     model, _ = workspace.source_model(uri)
-    network = Network(model, workspace.data.classes, cut, device=workspace.device)
+    network = Network(model, workspace.data.classes, cut, device=workspace.device, images=workspace.images)
     pixels = workspace.pixels(images, network.preprocessing)[:_TIMED_BATCH].to(workspace.device)
     labels = torch.as_tensor(images.labels[:_TIMED_BATCH]).to(workspace.device)
     with torch.no_grad():
