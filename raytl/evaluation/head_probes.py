@@ -51,8 +51,6 @@ TELLING, TELLING_A_CLASS = 2500, 10
 """Images that tell how strong penalties are to be as well as more of them do, by how many classes there are."""
 ON_CPU = 5000
 """Features of so many images are solved on the CPU: of the many small steps a GPU would only feel the starts."""
-
-
 PLACES = 2
 
 
@@ -175,9 +173,9 @@ def solve_parts(
             told = None if telling is None else telling[rows]
             probe: Probe | PlaceProbe
             if count > 1:
-                probe = placed(
-                    part, labels[rows], places=count, sample_weight=weights[rows], groups=grouped, telling=told
-                )
+                tells = np.where(drawn.telling[rows], weights[rows] if told is None else told, 0.0)
+                taught = drawn.weights[rows]
+                probe = placed(part, labels[rows], places=count, sample_weight=taught, groups=grouped, telling=tells)
             else:
                 probe = solve(
                     part,
