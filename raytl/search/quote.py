@@ -364,11 +364,11 @@ def _architecture(uri: str) -> str:
 
 @torch.inference_mode()
 def _activation_bytes(model: SourceModel, cuts: list[int]) -> Iterator[int]:
-    """Of one image behind each of the cuts above 0, as 32-bit numbers."""
-    size = model.preprocessing
+    """Of one image behind each of the cuts above 0, 32-bit numbers; behind the last, what heads read of all stages."""
+    size, last = model.preprocessing, len(model.stage_names)
     x = torch.zeros(1, size.channels, size.size, size.size)
     model.cpu().eval()
     for cut, stage in enumerate(model.stage_list(), start=1):
         x = stage(x)
         if cut in cuts:
-            yield 4 * x.numel()
+            yield 4 * (sum(model.stage_parts()[0]) if cut == last else x.numel())
