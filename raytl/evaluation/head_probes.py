@@ -286,15 +286,17 @@ def _shares(
     """Of the layers in their average: of each member's among themselves, then of the members.
 
     said: (p, n, k) out of fold, one member's layers after the other's. placed: bool (n,), what layers on places were
-    asked of; kinds and members are compared by these alone. Two members are told apart by fewer images than
-    a dozen layers: one image of each class begins to silence a domain that contradicts the target.
+    asked of; kinds are compared by these alone. Two members are told apart by fewer images than a dozen layers: one
+    image of each class begins to silence a domain that contradicts the target.
     """
     spoken = _spoken(said, np.tile(kinds.each == PLACES, members)[:, None] & ~placed)
     parts = [(own, _of_layers(own, labels, weights, kinds)) for own in np.split(spoken, members)]
     if members == 1:
         return parts[0][1]
-    averages = np.stack([np.tensordot(shares, own, axes=1) for own, shares in parts])
-    between = mixture_shares(averages, labels, weights, pull=BETWEEN)
+    # On places wrong labels may be learned beside the target's, of what looks otherwise: pooled layers contradict them.
+    pooled = kinds.each != PLACES
+    told = [np.tensordot(shares[pooled] / shares[pooled].sum(), own[pooled], axes=1) for own, shares in parts]
+    between = mixture_shares(np.stack(told), labels, weights, pull=BETWEEN)
     joined = at_least * float(np.clip((between[1] - CONTRADICTED) / (BORNE_OUT - CONTRADICTED), 0, 1))
     if joined > between[1]:
         between = np.array([1 - joined, joined])
