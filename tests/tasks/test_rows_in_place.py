@@ -179,6 +179,8 @@ def test_many_tables_are_not_all_open(tmp_path: Path, in_place: None, monkeypatc
     images = read_labelled(tmp_path).images
     tables: set[Rows] = {item.rows for item in images.items}  # type: ignore[attr-defined]
     assert len(tables) == 6
+    # Threads that read side by side may leave some open a moment longer, until the next one is read.
+    images.items[0].read()
     assert sum(one._file is not None for one in tables) <= 2
     assert [item.read() for item in images.items] == PICTURES
     assert sum(one._file is not None for one in tables) <= 2
