@@ -13,6 +13,7 @@ from torch import nn
 from raytl import sources
 from raytl.sources.heads import READS, make_head
 from raytl.sources.model import MOST_NUMBERS, SourceModel, at_places, read_stage
+from raytl.training.network import Network
 
 ARCHITECTURES = ("scratch:cnn-small", "scratch:resnet-small", "plain:gradients")
 
@@ -119,3 +120,19 @@ def test_the_last_stages_that_are_fine_enough_are_read_at_every_position(uri: st
     assert model.head.means(model.all_stages(x))[1] == [
         width for width, peak, count in zip(widths, peaks, places, strict=True) if not peak and count == 1
     ]
+
+
+@pytest.mark.parametrize(
+    ("classes", "images", "reads"),
+    [(110, 60_000, "places"), (111, 0, "peaks"), (2, 61_000, "peaks")],
+)
+def test_positions_are_read_where_that_is_affordable(classes: int, images: int, reads: str) -> None:
+    """8,192 numbers of one stage's positions times the classes squared, and 70 kB of each image."""
+    model = sources.load("scratch:cnn-small")
+    assert model.reads_for(classes, images) == reads
+    names = tuple(str(number) for number in range(classes))
+    network = Network(model, names, len(model.stage_names), device=torch.device("cpu"), head="stages", images=images)
+    assert network.reads == network.model.head.reads == reads
+    assert (max(network.model.head.places) > 1) == (reads == "places")
+    seen = network.features(torch.rand(2, model.preprocessing.channels, 32, 32))
+    assert network.head(seen).shape == (2, classes)
