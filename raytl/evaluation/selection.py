@@ -10,6 +10,8 @@ from scipy.special import gammaln
 
 MADE_OF = frozenset({"consistency", "entropy", "source-accuracy", "target-log-loss"})
 """Validators that the score goes by; the others are told, and decide nothing."""
+INSIDE = "labelled-inside"
+"""Metric of a trial: what the labelled images say by which a head was solved for, none of which told its own answer."""
 LOG_LOSS_CAP = 3.0
 SPREAD = math.sqrt(0.5)
 """Standard deviation of the difference of two right or wrong answers, half of which are right; that of their means over
@@ -56,7 +58,7 @@ def scores(
     """
     found: dict[str, float] = {}
     if target is not None:
-        found["labelled"] = _labelled(metrics, target, validation_images, log_loss)
+        found["labelled"] = labelled(metrics, target, validation_images, log_loss)
     unlabelled = _unlabelled(metrics, predictions, frequencies)
     if unlabelled is not None:
         found["unlabelled"] = unlabelled
@@ -70,7 +72,7 @@ def scores_again(
 
     metrics: all that it was told of, ``unlabelled`` included. The rest as in :func:`scores`.
     """
-    found = {"labelled": _labelled(metrics, target, validation_images, log_loss)}
+    found = {"labelled": labelled(metrics, target, validation_images, log_loss)}
     known = found | {name: value for name, value in metrics.items() if name == "unlabelled"}
     return found | {"score": _mixed(known, metrics.get("source-accuracy"), validation_images)}
 
@@ -84,7 +86,8 @@ def labelled_share(images: int) -> float:
     return 1 / (1 + _standard_error(images))
 
 
-def _labelled(metrics: Mapping[str, float], target: float, images: int, log_loss: float | None) -> float:
+def labelled(metrics: Mapping[str, float], target: float, images: int, log_loss: float | None) -> float:
+    """What labels say: as ``labelled`` of :func:`scores`, and of its arguments."""
     loss = min(-metrics.get("target-log-loss", 0.0) if log_loss is None else log_loss, LOG_LOSS_CAP)
     return target - _standard_error(images) * loss / LOG_LOSS_CAP
 

@@ -12,7 +12,8 @@ def posterior_means(direct: np.ndarray, images: np.ndarray, unlabelled: np.ndarr
     """Expected performance (m,) of m strategies: Fay and Herriot's small-area estimate (1979), higher is better.
 
     direct: what was measured on the labelled images (m,), in [0, 1] or near it; images: how many there were (m,).
-    unlabelled: a score of the same strategies without labels (m,), None where there is none.
+    unlabelled: a score of the same strategies without labels (m,), None where there is none; NaN of single ones that
+    were not looked at, which are taken for usual.
 
     Each direct figure is off by its sampling error. The strategies' true figures are taken to follow a line in the
     unlabelled score, with a scatter of their own that the data tell; each estimate lies between line and direct figure,
@@ -20,9 +21,9 @@ def posterior_means(direct: np.ndarray, images: np.ndarray, unlabelled: np.ndarr
     has not been telling (a slope of zero or below, as where it rewards the wrong thing) it has no say: the line is
     flat, and the order is that of the direct figures. So it counts as far as labels have confirmed it.
     """
-    if unlabelled is None or len(direct) < LEAST or not np.isfinite(unlabelled).all():
+    if unlabelled is None or np.isfinite(unlabelled).sum() < LEAST:
         return np.asarray(direct, dtype=np.float64)
-    x = unlabelled - unlabelled.mean()
+    x = np.nan_to_num(unlabelled - unlabelled[np.isfinite(unlabelled)].mean())
     level = float(np.clip(direct.mean(), 0.05, 0.95))
     error = np.maximum(level * (1 - level) / images, 1e-6)
     scatter = _scatter(direct, x, error)

@@ -103,6 +103,7 @@ def recorded_job(run: Run, record: TrialRecord, fold: int | None) -> TrialJob:
         fold,
         frequencies=tuple(survey.get("frequencies", ())),
         set_aside=tuple(sorted(survey.get("set_aside", ()))),
+        looks=bool(record.answers),
     )
 
 

@@ -37,7 +37,7 @@ class LaneJob:
     in which its images must have been decoded and have passed the frozen stages, None for any: what takes far longer is
     of no use to the search. asked: whether somebody asked for it, beyond the trials that the search is to make.
     features_of: the kind of device whose features its head stands on, which are read and not made; empty for those of
-    the lane's own.
+    the lane's own. looks: whether a head that learns from the target's images alone looks at those without labels.
     """
 
     number: int
@@ -53,6 +53,7 @@ class LaneJob:
     within_s: float | None = None
     asked: bool = False
     features_of: str = ""
+    looks: bool = True
 
     def to_json(self) -> str:
         """One string: Tune would take a nested mapping for a search space."""

@@ -182,7 +182,7 @@ def make_plan_settings(
         min_gain=settings.min_gain,
         surveys=bool(data.joinable) or data.unlabelled is not None,
         # Once over all images: repeats are of the same ones, and each of a trained winner's controls is a training.
-        control_folds=min(folds, workspace.folds_once),
+        folds_once=min(folds, workspace.folds_once),
         passes=Effort(bound, budget).passes,
         pretrain_s=workspace.settings.pretrain_s or 0.0,
         squashed=bound.squashed,

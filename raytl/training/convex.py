@@ -32,7 +32,9 @@ class Solved:
 
     strengths: the penalty of each linear layer. shares: of the layers in the average. sharpness: of the average, or of
     a head that goes by what is near, else 1. believed: of the unlabelled images that it learned from, None without
-    such. all_teach: whether its layers on places learned from all images.
+    such. all_teach: whether its layers on places learned from all images. out_of_fold: (n, k), calibrated, what is
+    said of each of the target's images without having seen it, NaN of those that none was; None of a head that learned
+    from anything else, or that goes by what is near.
     """
 
     strengths: tuple[float, ...] = ()
@@ -40,6 +42,7 @@ class Solved:
     sharpness: float = 1.0
     believed: Believed | None = None
     all_teach: bool = True
+    out_of_fold: np.ndarray | None = None
 
 
 def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, matched: bool = False) -> Solved:
@@ -124,7 +127,9 @@ def solve_head(network: Network, roles: Roles, *, balanced: bool, seed: int, mat
     found.put_into(head)
     shares = tuple(found.shares.tolist()) if isinstance(head, StagesHead) else ()
     strengths = tuple(probe.strength for probe in found.probes)
-    return Solved(strengths, shares, found.sharpness, believed, found.all_teach)
+    alone = believed is None and given.target.all() and not given.views.any()
+    out_of_fold = apply_temperature(found.out_of_fold, found.temperature) if alone else None
+    return Solved(strengths, shares, found.sharpness, believed, found.all_teach, out_of_fold)
 
 
 @dataclass(frozen=True)

@@ -69,27 +69,31 @@ def with_memory(workspace: Workspace, attempt: Callable[[int], Result]) -> Resul
 def ready(workspace: Workspace, job: TrialJob, group: Group | None, parts: int) -> Loop:
     """The training of a strategy, its head solved for where it begins with that; arguments as of :func:`run_trial`."""
     trial = prepare(workspace, job, group)
-    if job.strategy.convex or job.strategy.start == "probe":
-        _solve(trial)
-    return Loop(trial, parts)
+    inside = _solve(trial) if job.strategy.convex or job.strategy.start == "probe" else None
+    return Loop(trial, parts, inside if job.strategy.convex else None)
 
 
-def _solve(trial: Trial) -> None:
-    """Put the best linear head on the network; where a probe was on all labels, that is the one of its refit too."""
+def _solve(trial: Trial) -> np.ndarray | None:
+    """Put the best linear head on the network; where a probe was on all labels, that is the one of its refit too.
+
+    Returns what is said of the images that it was solved for on (:attr:`raytl.training.convex.Solved.out_of_fold`).
+    """
     job, workspace = trial.job, trial.workspace
     whole = job.strategy.convex and not workspace.folds
     known = workspace.solved(job.strategy.key) if whole else None
     if known is not None:
         trial.network.model.head = known
-        return
+        return None
     try:
         balanced = job.strategy.class_weights == "balanced"
         matched = trial.loss is not None and trial.loss.matches_moments
-        solve_head(trial.network, trial.roles, balanced=balanced, seed=trial_seed(workspace, job), matched=matched)
+        seed = trial_seed(workspace, job)
+        solved = solve_head(trial.network, trial.roles, balanced=balanced, seed=seed, matched=matched)
     except FloatingPointError:
         raise TrialError(f"{job.strategy.source_model}: its features of these images are not finite") from None
     if whole:
         workspace.keep_solved(job.strategy.key, trial.network.model.head)
+    return solved.out_of_fold
 
 
 class _StepTooLargeError(Exception):
@@ -99,8 +103,9 @@ class _StepTooLargeError(Exception):
 class Loop:
     """Trains whatever is above the cut, with any loss, step by step."""
 
-    def __init__(self, trial: Trial, parts: int) -> None:
+    def __init__(self, trial: Trial, parts: int, inside: np.ndarray | None = None) -> None:
         self.trial = trial
+        self.inside = inside
         self.parts = parts
         self.workspace = trial.workspace
         self.strategy = trial.job.strategy
@@ -173,6 +178,8 @@ class Loop:
                 continue
             seconds = time.perf_counter() - started
             metrics = {**seen.metrics, "train_loss": train_loss, "epoch": float(epoch), "seconds": seconds}
+            if self.inside is not None:
+                metrics |= self.validation.inside(self.inside)
             if self.parts > 1:
                 metrics[ACCUMULATION] = float(self.parts)
             history.append(metrics)

@@ -108,7 +108,7 @@ class Roles:
     training: by role (``target``, ``source``, ``unlabelled``), none of them empty. groups: of the labelled ones, by
     role, and of the sample; None where every image is its own. strong: the unlabelled images for the strong view.
     unlabelled: those that training or batch norm's statistics take; taught: those that a head is solved for on. sample:
-    some of them, and slightly moved versions; quick_sample: fewer.
+    some of them, and slightly moved versions, where these are looked at; quick_sample: fewer.
     domain_sizes: images of each source domain that joins, one's after the other's in their pool.
     validation: the target images of the validation fold; validation_index: which ones (v,), empty without a fold.
     source_sample: held-out images of the source domains that may join a training, whether or not one joins this one, so
@@ -147,10 +147,12 @@ def make_roles(
     fold: int | None,
     loss: AdaptationLoss | None,
     set_aside: Collection[str] = (),
+    *,
+    looks: bool = True,
 ) -> Roles:
     """The pools of a trial, of activations wherever the frozen stages can be run beforehand.
 
-    set_aside: source domains on which nothing is measured.
+    set_aside: source domains on which nothing is measured. looks: whether anything is on unlabelled images.
     """
     data = workspace.data
     domain = None if strategy.source_domain is None else data.domain(strategy.source_domain)
@@ -162,7 +164,7 @@ def make_roles(
         network,
         weights,
         cached=workspace.settings.activation_cache and (strategy.cached_views > 0 or not (augments or second_view)),
-        images=_images_to_pass(workspace, strategy, loss, held_out),
+        images=_images_to_pass(workspace, strategy, loss, held_out, looks=looks),
     )
 
     def make(images: Images, labels: np.ndarray | None = None) -> Pool:
@@ -193,7 +195,9 @@ def make_roles(
         roles.source_sample = maker.make(held_out, held_out.labels)
         if roles.validation is None:
             roles.quick_source_sample = roles.source_sample.subset(spread(np.arange(len(held_out)), QUICK_SAMPLE))
-    if data.unlabelled is not None:
+    if data.unlabelled is not None and loss is not None and loss.propagates_labels:
+        roles.taught = maker.make(data.unlabelled.subset(taught_index(workspace)))
+    if data.unlabelled is not None and looks:
         chosen = sample_index(workspace, strategy, validates=roles.validation is not None)
         seen = data.unlabelled.subset(chosen)
         roles.groups["sample"] = seen.groups
@@ -205,8 +209,6 @@ def make_roles(
         else:
             roles.unlabelled = maker.make(data.unlabelled.subset(recalibrated_index(workspace)))
             still = maker.make(seen)
-        if loss is not None and loss.propagates_labels:
-            roles.taught = maker.make(data.unlabelled.subset(taught_index(workspace)))
         if second_view:
             roles.strong = maker.make(data.unlabelled, None, STRONG_VIEW, strategy.cached_views)
         moved = maker.make_moved(seen)
@@ -217,7 +219,12 @@ def make_roles(
 
 
 def _images_to_pass(
-    workspace: Workspace, strategy: Strategy, loss: AdaptationLoss | None, held_out: LabelledImages | None
+    workspace: Workspace,
+    strategy: Strategy,
+    loss: AdaptationLoss | None,
+    held_out: LabelledImages | None,
+    *,
+    looks: bool,
 ) -> int:
     """How many images the pools of a trial pass through its network, views of them counted."""
     data = workspace.data
@@ -230,6 +237,7 @@ def _images_to_pass(
         return (1 + views) * sum(len(images) for images in roles)
     # It makes views of nothing but what it learns from.
     learned = len(source_index(workspace, strategy)) + (0 if data.target is None else len(data.target))
-    looked_at = 2 * PROBE_SAMPLE + (MOST_TAUGHT if loss is not None and loss.propagates_labels else 0)
+    looked_at = 2 * PROBE_SAMPLE if looks else 0
+    looked_at += MOST_TAUGHT if loss is not None and loss.propagates_labels else 0
     unlabelled = 0 if data.unlabelled is None else min(looked_at, 3 * len(data.unlabelled))
     return (1 + views) * learned + unlabelled + (0 if held_out is None else len(held_out))

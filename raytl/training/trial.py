@@ -37,7 +37,8 @@ class TrialJob:
     fold: index of the validation fold; None trains on all labelled target images and validates on none of them.
     final: only the trained network counts, so that only the last epoch is evaluated.
     frequencies: of the classes among the target images as far as they are known; none given where they are not.
-    set_aside: source domains whose labels look wrong, on which nothing is measured.
+    set_aside: source domains whose labels look wrong, on which nothing is measured. looks: whether a head that learns
+    from the target's images alone is asked of those without labels as well: at many pixels these take most of its time.
     """
 
     strategy: Strategy
@@ -45,6 +46,7 @@ class TrialJob:
     final: bool = False
     frequencies: tuple[float, ...] = ()
     set_aside: tuple[str, ...] = ()
+    looks: bool = True
 
 
 @dataclass
@@ -115,7 +117,8 @@ def prepare(workspace: Workspace, job: TrialJob, group: Group | None = None) -> 
     # Every node has made its own: where a time budget ended that, not the same. Activations go by rank 0's as well.
     group.share([*network.model.state_dict().values(), *(loss.state_dict().values() if loss else ())])
     weights = group.agreed(weights, workspace.device)
-    roles = make_roles(workspace, network, weights, strategy, job.fold, loss, job.set_aside)
+    looks = job.looks or not strategy.convex or strategy.source_domain is not None
+    roles = make_roles(workspace, network, weights, strategy, job.fold, loss, job.set_aside, looks=looks)
     return Trial(workspace, job, group, network, loss, roles, _feed(workspace, job, group, network, roles))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from raytl.evaluation import selection, validators
 from raytl.evaluation.metrics import Metric
+from raytl.evaluation.metrics.tables import log_losses
 from raytl.finetuning.freezing import recalibrate_norm
 from raytl.judging.choice import BALANCED_LOG_LOSS
 from raytl.sources.precision import autocast
@@ -83,17 +84,38 @@ class Validation:
         target, labels = outputs.target_probabilities, outputs.target_labels
         share = loss = None
         if target is not None and labels is not None:
-            value = self._metric(target, labels)
-            found["target-metric"] = value
-            share = self._metric.share_of_best(value, labels, self._classes)
-            # Else it would be the largest class that decides between those that tie in a mean over the classes.
-            loss = float(BALANCED_LOG_LOSS(target, labels)) if self._metric.by_class else None
+            found["target-metric"], share, loss = self._judged(target, labels)
         unlabelled = outputs.unlabelled_probabilities
         images = 0 if target is None else len(target)
         found |= selection.scores(found, share, images, unlabelled, self._frequencies, loss)
         none = np.empty((0, self._classes), dtype=np.float32)
         answers = np.empty(0) if unlabelled is None else _answers(unlabelled)
         return Seen(found, none if target is None else target, answers)
+
+    def _judged(self, said: np.ndarray, labels: np.ndarray) -> tuple[float, float, float | None]:
+        """Of probabilities (n, k): the metric, its share of the best value, and the loss by which ties are told."""
+        value = self._metric(said, labels)
+        # Else it would be the largest class that decides between those that tie in a mean over the classes.
+        loss = float(BALANCED_LOG_LOSS(said, labels)) if self._metric.by_class else None
+        return value, self._metric.share_of_best(value, labels, self._classes), loss
+
+    def inside(self, said: np.ndarray) -> dict[str, float]:
+        """What labels say of a head by all images that are not used otherwise, as a metric.
+
+        said: probabilities (n, k) of the target's images that it was solved for on, NaN rows of those that nothing is
+        known of. Those of the validation fold are counted as well.
+        """
+        rows, told = [said], [labels_of(self._roles.training["target"])]
+        validated, _ = self._predict(self._roles.validation)
+        if validated is not None:
+            rows, told = [*rows, validated], [*told, labels_of(self._roles.validation)]
+        probabilities, labels = np.concatenate(rows), np.concatenate([one for one in told if one is not None])
+        known = np.isfinite(probabilities).all(axis=1)
+        if not known.any():
+            return {}
+        _, share, loss = self._judged(probabilities[known], labels[known])
+        log_loss = float(log_losses(probabilities[known], labels[known]).mean()) if loss is None else loss
+        return {selection.INSIDE: selection.labelled({}, share, int(known.sum()), log_loss)}
 
     def _outputs(self, *, last: bool) -> validators.Outputs:
         """What the network says of the validation images, the held-out source images and a sample without labels."""

@@ -106,3 +106,14 @@ def test_without_other_evidence_it_is_the_direct_figures(unlabelled: np.ndarray 
 def test_of_a_few_strategies_nothing_is_learned() -> None:
     direct = np.linspace(0.3, 0.8, LEAST - 1)
     np.testing.assert_array_equal(posterior_means(direct, np.full(LEAST - 1, 10), direct), direct)
+
+
+@given(values=st.integers(0, 1000))
+def test_what_was_not_looked_at_is_taken_for_usual(values: int) -> None:
+    """Of all that were, the evidence counts as if those were not there."""
+    rng = np.random.default_rng(values)
+    direct, seen = rng.uniform(0.3, 0.8, LEAST + 4), rng.uniform(0.2, 0.9, LEAST + 4)
+    images = np.full(len(direct), 20)
+    without, usual = seen.copy(), seen.copy()
+    without[:3], usual[:3] = np.nan, seen[3:].mean()
+    np.testing.assert_allclose(posterior_means(direct, images, without), posterior_means(direct, images, usual))

@@ -96,6 +96,35 @@ def test_a_trial_that_was_stopped_is_trained_as_far_as_it_got(photos: Path) -> N
     assert told.same and told.epochs == 2
 
 
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_head_looks_at_images_without_labels_as_it_did(photos: Path, looks: bool) -> None:
+    (photos.parent / "new").mkdir()
+    for number in range(6):
+        Image.fromarray(shape(number % 3, np.random.default_rng(9 + number))).save(
+            photos.parent / "new" / f"{number}.png"
+        )
+    task = Task(photos, unlabelled=photos.parent / "new", holdout=0.2)
+    assert task.test is not None and task.data.unlabelled is not None
+    workspace = Workspace(task.data, SETTINGS)
+    head = Strategy("plain:pixels", cut=1, head="logistic")
+    told: list[dict[str, float]] = []
+    found = run_trial(workspace, TrialJob(head, looks=looks), lambda metrics: told.append(dict(metrics)))
+    record = TrialRecord(0, "probe", head.to_dict(), head.key, status=TrialStatus.COMPLETED)
+    record.history = [{key: float(value) for key, value in metrics.items() if key != "last"} for metrics in told]
+    record.answers = found.answers.tolist()
+    settings = {
+        "given": task.given,
+        "fingerprint": task.data.fingerprint,
+        "test_fingerprint": task.test.fingerprint,
+        "search": asdict(SearchSettings()),
+    }
+    with RunStore(photos.parent / "runs").create("looking", settings) as writer:
+        writer.on_trial(record)
+        best = Candidate("best", head.to_dict(), head.key, [0], None)
+        writer.finish(SearchOutcome([record], best, [], "why", 1.0, workspace=SETTINGS.to_json()))
+    assert ("unlabelled" in record.history[0]) == looks and replay(Run(writer.path)).same
+
+
 def test_other_figures_are_named_and_what_has_changed_since(photos: Path) -> None:
     def as_if(outcome: dict[str, Any]) -> None:
         outcome["workspace"]["seed"] = 7

@@ -103,7 +103,8 @@ def _trial(workspace: Workspace, job: LaneJob, send: Send, result: JobResult, gr
     result.hurried = is_hurried(workspace, job.strategy["source_model"])  # it may have been made here just now
     # Waiting for the source model is not what the strategy takes.
     started, made_s = time.perf_counter(), workspace.cache.made_s
-    trial_job = TrialJob(Strategy.from_dict(job.strategy), job.fold, final, job.frequencies, job.set_aside)
+    strategy = Strategy.from_dict(job.strategy)
+    trial_job = TrialJob(strategy, job.fold, final, job.frequencies, job.set_aside, job.looks)
     trained = run_trial(workspace, trial_job, report, group)
     result.seconds, result.made_s = time.perf_counter() - started, workspace.cache.made_s - made_s
     result.metrics = trained.metrics

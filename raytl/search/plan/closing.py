@@ -94,7 +94,8 @@ class Closing:
         key, fold = next(due, (None, 0))
         if key is None or not self._allows(key):  # nor anybody behind, who would be compared without the leader
             return None
-        return LaneJob(next(self._numbers), JobKind.CONFIRM, self._contest.strategy_of(key), fold)
+        looks = self._probing.looks(self._strategy(key))
+        return LaneJob(next(self._numbers), JobKind.CONFIRM, self._contest.strategy_of(key), fold, looks=looks)
 
     def _allows(self, key: str) -> bool:
         return self._time.allows(self._expected_seconds(self._strategy(key)))
@@ -132,7 +133,7 @@ class Closing:
         winner = self.final_winner(running, survey)
         if not isinstance(winner, str):
             return winner
-        folds = [record.fold for record in self._contest.completed(winner)][: self._settings.control_folds]
+        folds = [record.fold for record in self._contest.completed(winner)][: self._settings.folds_once]
         tried = self._tried()
         due = [
             (control, fold)
@@ -146,8 +147,8 @@ class Closing:
         expected_s = self._expected_seconds(control.strategy)
         if not self._time.allows(expected_s, keep_controls=False):
             return None
-        number = next(self._numbers)
-        return LaneJob(number, JobKind.CONTROL, control.strategy.to_dict(), fold, baseline=control.name)
+        number, looks = next(self._numbers), self._probing.looks(control.strategy)
+        return LaneJob(number, JobKind.CONTROL, control.strategy.to_dict(), fold, baseline=control.name, looks=looks)
 
     # --- refits -----------------------------------------------------------------------------------------------------
 

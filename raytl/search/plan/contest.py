@@ -6,7 +6,6 @@ scores, which is all there is.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -19,7 +18,7 @@ from raytl.evaluation.intervals import Comparison, paired_metric_interval
 from raytl.judging.choice import ONE_IN_TWENTY, UNSURE, Choice, Contestant, choose, separates
 from raytl.judging.one_answer import one_for_all
 from raytl.judging.screening import posterior_means
-from raytl.search.plan.kinds import goes_astray, on_target_alone, outdone, yields_to
+from raytl.search.plan.kinds import differs_in_size, goes_astray, on_target_alone, outdone, yields_to
 from raytl.search.plan.said import Labels, Said
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.heads import ZERO_SHOT
@@ -41,13 +40,14 @@ class Contest:
 
     records: of all trials, as they come in. labels: None where there are none to judge by. apart: whether the images
     without labels are known to be of another kind than the labelled ones. frequencies: of the classes among them, empty
-    where nothing is known.
+    where nothing is known. shown: the source model at the size at which images are to be seen, by the labels.
     """
 
     def __init__(self, records: Sequence[TrialRecord], labels: Labels | None) -> None:
         self.records = records
         self.apart = False
         self.frequencies: Sequence[float] = ()
+        self.shown = ""
         self.said = Said(labels, self.completed)
         # What is asked for at every job, of the same trials mostly: by the trials of two, and by what cannot be had.
         self._trailing: dict[_Trials, bool] = {}
@@ -77,7 +77,7 @@ class Contest:
         return next(record.strategy for record in self.records if record.strategy_key == key)
 
     def _strategy(self, key: str) -> Strategy:
-        """The same as one; which is asked for of every two at every job."""
+        """The same as one."""
         if key not in self._strategies:
             self._strategies[key] = Strategy.from_dict(self.strategy_of(key))
         return self._strategies[key]
@@ -239,14 +239,14 @@ class Contest:
         unlabelled images says the same. Where that says it clearly, and labels nothing else, it is enough that the
         other one is not known much better: it was tried on more by chance, while this one was still to be made. The
         less it is known better the less clearly: of two that are known as well this evidence settles ties. What
-        the other one yields to need only not be behind by more than a standard error.
+        the other one yields to, or is seen at a size that labels told, need only not be behind by a standard error.
         """
         both = self._both(key, other)
         if both is None:
             return False
         mine, rival = both
         strategy = self._strategy(key)
-        usual = self.yields(other, key)
+        usual = self.yields(other, key) or self._is_shown_better(key, other)
         gap = self._gap(mine, rival)
         if gap is None:
             return usual
@@ -281,7 +281,11 @@ class Contest:
     def yields(self, key: str, other: str) -> bool:
         """Whether a strategy that was tried yields to another, of a kind that does better on task after task."""
         kinds = yields_to(self._strategy(key), self._strategy(other), apart=self.apart)
-        return kinds and not self.collapses_beside(other, key)
+        return kinds and not self.collapses_beside(other, key) and not self._is_shown_better(key, other)
+
+    def _is_shown_better(self, key: str, other: str) -> bool:
+        """Whether a strategy is another one at the size at which images are to be seen."""
+        return self._strategy(key).source_model == self.shown and differs_in_size(*map(self._strategy, (key, other)))
 
     def collapses_beside(self, key: str, other: str) -> bool:
         """Whether a strategy says the same of nearly all unlabelled images, where another does not.
@@ -390,7 +394,7 @@ def _helped(
     if not labelled:
         return {}
     images = [max(1, min(labels, sum(len(record.validated) for record in records[key]))) for key in labelled]
-    seen = [[record.metrics.get("unlabelled", math.nan) for record in records[key]] for key in labelled]
-    known = None if any(map(math.isnan, itertools.chain(*seen))) else np.array([np.mean(one) for one in seen])
+    seen = [[r.metrics["unlabelled"] for r in records[key] if "unlabelled" in r.metrics] for key in labelled]
+    known = np.array([np.mean(one) if one else math.nan for one in seen])
     means = posterior_means(np.array(list(labelled.values())), np.array(images), known)
     return dict(zip(labelled, map(float, means), strict=True))

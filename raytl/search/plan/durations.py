@@ -116,8 +116,18 @@ class Durations:
         """On one fold more its features are there already, and only the head is solved for."""
         tried = self._completed(strategy)
         if len(tried) > 1:
-            return max(record.seconds for record in tried[1:])
-        return tried[0].again_s if tried else self._first(strategy)
+            again_s = max(record.seconds for record in tried[1:])
+        else:
+            again_s = tried[0].again_s if tried else self._first(strategy)
+        return again_s if strategy.source_domain is None else again_s + self.of_look(strategy)
+
+    def of_look(self, strategy: Strategy) -> float:
+        """At images without labels, where the heads of its source model that told its size did without."""
+        uri = strategy.source_model
+        alike = [r for r in self._records if r.status == TrialStatus.COMPLETED and r.strategy["source_model"] == uri]
+        if not alike or any(len(record.answers) for record in alike):
+            return 0.0
+        return self._passes_of(strategy).looked * self._forward(uri)
 
     def _completed(self, strategy: Strategy) -> list[TrialRecord]:
         return [r for r in self._records if r.strategy_key == strategy.key and r.status == TrialStatus.COMPLETED]
@@ -136,7 +146,18 @@ class Durations:
         more = max(0.0, self._passes_of(strategy).forward - self._passes_of(had).forward)
         more_s = OVERHEAD * more * self._forward(strategy.source_model)
         new_s = max(self.of_new_probe(), self._needs_s.get(strategy.source_model, 0.0))
-        return more_s + (max(_again(record, strategy) for record in alike) if alike else new_s)
+        return more_s + (self._solving(strategy, alike) if alike else new_s)
+
+    def _solving(self, strategy: Strategy, alike: Sequence[TrialRecord]) -> float:
+        """Seconds in which a head is solved for on features that are there, by what others on them took.
+
+        The more images it learns from the longer; by those that learned from nearly as many.
+        """
+        own = self._passes_of(strategy).forward
+        others = [self._passes_of(Strategy.from_dict(record.strategy)).forward for record in alike]
+        times = [max(1.0, own / count) if count else 1.0 for count in others]
+        took = [_again(record, strategy) for record, more in zip(alike, times, strict=True) if more == min(times)]
+        return min(times) * max(took)
 
     def _passes_of(self, strategy: Strategy) -> Passes:
         """With the stages that are frozen counted by what they take, where that was measured."""

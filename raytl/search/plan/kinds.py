@@ -107,6 +107,12 @@ def is_on_the_middle(one: Strategy, other: Strategy) -> bool:
     return bare == usual and size in (None, side) and twin == one
 
 
+def differs_in_size(one: Strategy, other: Strategy) -> bool:
+    """Whether a strategy is another one, but for the size at which it sees images, and how much of them."""
+    same = split_size(one.source_model)[0] == split_size(other.source_model)[0]
+    return same and one != other and replace(other, source_model=one.source_model) == one
+
+
 def goes_astray(strategy: Strategy) -> bool:
     """Whether the target's labels alone go over to unlabelled images: to wrong ones where these are of another kind."""
     return _heard(strategy) == (False, True)

@@ -89,9 +89,13 @@ class Ledger:
         """
         if survey is not None and job.kind in (*TRIALS, JobKind.REFIT):  # refits look at what trials looked at
             job = replace(job, frequencies=survey.frequencies, set_aside=tuple(sorted(survey.set_aside)))
+        if job.kind == JobKind.REFIT:
+            key = Strategy.from_dict(job.strategy).key
+            tried = [r for r in self._records if r.strategy_key == key and r.status == TrialStatus.COMPLETED]
+            job = replace(job, looks=not tried or any(len(record.answers) for record in tried))
         made = any(record.status == TrialStatus.COMPLETED for record in self._records)
         if job.kind in (JobKind.PRETRAIN, *TRIALS) and self._time.limited and made:
-            job = replace(job, within_s=max(0.0, self._time.left()))
+            job = replace(job, within_s=max(0.0, self._time.left() - self._time.refit_seconds()))
         self._jobs[job.number] = job
         self._running.add(job.number)
         # The rest of an earlier phase is not told of again.

@@ -1,12 +1,15 @@
-"""The network that leads once more, where it is shown more of the images than the space asks for."""
+"""At which size a network is to see images: told by the labelled ones alone, before anything else is tried there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
-from raytl.adaptation.propagation import PROPAGATION
-from raytl.search.jobs import JobKind, LaneJob
+from raytl.evaluation.selection import INSIDE, SPREAD
+from raytl.judging.choice import ONE_IN_TWENTY, UNSURE
+from raytl.search.jobs import LaneJob
+from raytl.search.plan.contest import Contest
 from raytl.search.plan.durations import Durations
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.settings import PlanSettings
@@ -15,176 +18,222 @@ from raytl.search.records import TrialRecord, TrialStatus
 from raytl.sources.uris import at_size, is_squashed, split_size, tiles_of
 from raytl.training.strategy import Strategy
 
-SHARE, ALL_SHARE = 0.4, 0.6
-"""Of the time that is left, what one size may take, and of what is left when the first is tried, what all may."""
+SHARE, CLOSER_SHARE, ALL_SHARE = 0.5, 0.25, 0.75
+"""Of the time that is left, what a size may take that the network was made for, and another way to see images, which
+pays less often; of what is left when the first is tried, what all may."""
 LEAST_S = 60.0
 """What a size may take where time has no limit, or else as long as all that came before it."""
+LEAST_A_CLASS = 3
+"""Labels of each class, with which a larger size is usually better: with one it is as good, and takes longer.
+
+Heads on EfficientNet-Lite0 at 224 pixels instead of 96, 19 to 21 tasks, points on average: with 12 to 270 labels 6.7
+(-5 to 33), with three a class 3.3 (-10 to 24), with one 0.1 (-13 to 13)."""
+SOLVING = 0.75
+"""How the seconds grow in which a head is solved for: as the pixels to this power."""
+FOLD = 0
+"""On which sizes are held against each other: the first, on which all strategies are tried."""
 
 
 class MorePixels:
-    """Asks for the leading probe at more pixels, whole images and pieces of them, on the folds that it was tried on.
+    """Asks for the head that leads on the target's labels alone, at more pixels than the space asks for.
 
     A network tells more apart in larger images, and by pieces that nobody resized what is no larger than a few pixels:
-    noise, blur, scratches. Both cost a multiple of the time. Only where target labels tell whether it pays: without
-    them the score says too little. Before either, and at no more pixels, a network that sees the middle of images is
-    shown all of them; the sizes follow in whichever way was better.
+    noise, blur, scratches. Both cost a multiple of the time, and most of it goes into images without labels and those
+    of source domains, of which there are many. So the few labelled ones tell first which size is worth it, and whatever
+    learns from the others too is tried there (:meth:`Probing.show`). One fold tells: also of the images that a head is
+    solved for on it is known what it says without having seen them (:attr:`raytl.training.convex.Solved.out_of_fold`).
+    Before any size, at no more pixels, a network that sees the middle of
+    images is shown all of them; the sizes follow in whichever way was better. Only where target labels tell whether it
+    pays: without them the score says too little.
 
-    numbers: of jobs, from which to take the next. records: of all trials, as they come in.
+    records: of all trials, as they come in.
     """
 
     def __init__(
         self,
         probing: Probing,
+        contest: Contest,
         time: TimeBudget,
         durations: Durations,
         settings: PlanSettings,
         records: Sequence[TrialRecord],
-        numbers: Iterator[int],
     ) -> None:
         self._probing = probing
+        self._contest = contest
         self._time = time
         self._durations = durations
         self._settings = settings
         self._records = records
-        self._numbers = numbers
+        self._over = settings.folds < 2
         self._begun_s: float | None = None
-        self._most_s = 0.0
+        self._took_s = self._most_s = 0.0
         self._uri = ""
         self._network: Strategy | None = None
-        self._folds: list[int] = []
         self._steps: list[tuple[Strategy, float]] = []
-        self._taught: Strategy | None = None
-        self._tried: dict[str, tuple[Strategy, float]] = {}
+        self._tried: dict[str, Strategy] = {}
+        self._usual: set[str] = set()
         self._last: dict[bool, str] = {}
-        self._asked: list[tuple[Strategy, int]] = []
-        self._due: list[tuple[Strategy, int]] = []
+        self._asked: Strategy | None = None
+        self._is_due = False
 
     def next_job(self) -> LaneJob | None:
         """The next probe; None while the one before decides whether there is one, and where there is none."""
-        if self._begun_s is None and not self._begin():
+        if self.is_over():
             return None
         if self._has_failed():
-            self._due, self._steps, self._taught, self._network = [], [], None, None
-        while not self._due and not self._is_running() and (self._network or self._steps or self._taught):
+            self._steps, self._network = [], None
+        while not self._is_due and not self._is_running() and (self._network or self._steps):
             if self._network:
                 self._begin_sizes(self._network)
-            elif self._steps:
+            else:
                 strategy, times = self._steps.pop(0)
                 if self._pays(strategy.source_model):
-                    self._try(strategy, times)
-            else:
-                self._try_taught()
-        if not self._due:
-            return None
-        strategy, fold = self._due.pop(0)
-        return LaneJob(next(self._numbers), JobKind.PROBE, strategy.to_dict(), fold)
+                    self._try(strategy, times, CLOSER_SHARE)
+        if self._is_due and self._asked is not None:
+            self._is_due = False
+            return self._probing.give(self._asked, FOLD)
+        if self._begun_s is not None and not self._is_running():
+            self._end()
+        return None
 
     def is_over(self) -> bool:
-        """Whether it is known what more pixels come to."""
-        waits = self._due or self._network or self._steps or self._taught or self._is_running()
-        return self._begun_s is not None and not waits
+        """Whether it is known at which size images are to be seen."""
+        if not self._over and self._begun_s is None:
+            self._begin()
+        return self._over
 
-    def _begin(self) -> bool:
-        """Try all of the images in view, where a network sees but the middle; False before the probes are over."""
-        best = self._probing.best()
-        if best is None:
-            return False
+    @property
+    def took_s(self) -> float:
+        """Seconds since it began, or that it took."""
+        return self._took_s if self._over or self._begun_s is None else self._time.used() - self._begun_s
+
+    def _begin(self) -> None:
+        """Ask for the network as it is, once the plain heads are known, and go on from there."""
+        if not self._probing.knows_plain():
+            return
         self._begun_s, self._most_s = self._time.used(), ALL_SHARE * self._time.left()
-        network = self._probing.best_network()
-        if network is None or self._settings.folds < 2:
-            return True
+        network = self._probing.best_plain()
+        if network is None:
+            self._end()
+            return
         self._uri, self._network = network.source_model, network
-        self._tried[self._uri] = network, 1.0
-        tried = [r for r in self._probes() if r.strategy_key == best]
-        self._folds = [record.fold for record in tried]
-        leader = Strategy.from_dict(tried[0].strategy)
-        same = leader.source_model == self._uri
-        self._taught = leader if same and leader.adaptation == PROPAGATION else None
-        whole = self._settings.squashed(self._uri)
-        if whole is not None:
-            self._try(replace(network, source_model=whole), 1.0)
-        return True
+        self._ask(network)
 
     def _begin_sizes(self, network: Strategy) -> None:
-        """Try what there is time for of the sizes that the network was made for, with in view what was better there.
+        """Try all of the images in view, then what there is time for of the sizes that the network was made for.
 
         Where labels do not tell that all of the images are better, it is as if they had not been shown.
         """
+        whole = self._settings.squashed(self._uri)
+        if (
+            whole is not None
+            and whole not in self._tried
+            and self._try(replace(network, source_model=whole), 1.0, CLOSER_SHARE)
+        ):
+            return
         self._network = None
         self._last.clear()
         squash = is_squashed(self._uri)
-        uri = self._settings.squashed(self._uri)
-        if uri in self._tried:
-            squash = self._probing.outdoes(self._tried[uri][0].key, network.key)
+        if whole is not None and whole in self._tried:
+            squash = self._figure(whole) - self._figure(self._uri) > ONE_IN_TWENTY * self._standard_error()
             if not squash:
-                del self._tried[uri]
+                del self._tried[whole]
         self._steps = [(_shown(network, uri, squash), times) for uri, times in self._settings.closer(self._uri)]
         for uri, times in self._settings.larger(self._uri):
-            if self._try(_shown(network, uri, squash), times):
+            shown = _shown(network, uri, squash)
+            if self._try(shown, times, SHARE):
+                self._usual.add(shown.source_model)
                 break
 
+    def _end(self) -> None:
+        """Have all other heads of the network tried at the size that leads, as far as there is time."""
+        self._took_s, self._over = self.took_s, True
+        best = self._best() if self._tried else self._uri
+        if best == self._uri:
+            self._probing.release()
+        else:
+            self._contest.shown = best
+            self._probing.show(self._tried[self._uri], best, self._has_room)
+
     def _best(self) -> str:
-        """The size that leads, of those tried: its source model. Its own size was not always tried on as many folds."""
-        by_key = {strategy.key: uri for uri, (strategy, _) in self._tried.items()}
-        return by_key.get(self._probing.most_promising(list(by_key)), self._uri)
+        """The size that leads, of those tried: its source model.
+
+        One that the network was made for need not be ahead where there are labels enough: it usually is better.
+        """
+        best, labels = self._uri, self._contest.labels
+        many = labels is not None and len(labels.labels) >= LEAST_A_CLASS * labels.classes
+        for uri in self._tried:
+            doubt = self._standard_error() if many and uri in self._usual else 0.0
+            if self._figure(uri) > self._figure(best) - doubt:
+                best = uri
+        return best
+
+    def _figure(self, uri: str) -> float:
+        """What labels say of a size, by all that its head was asked of; as low as can be where it was not tried."""
+        records = [record for record in self._contest.completed(self._tried[uri].key) if record.fold == FOLD]
+        if not records or records[0].score is None:
+            return -math.inf
+        return records[0].metrics.get(INSIDE, records[0].score)
+
+    def _standard_error(self) -> float:
+        """Of the difference of two figures."""
+        labels = self._contest.labels
+        return UNSURE if labels is None else SPREAD / math.sqrt(len(labels.labels))
 
     def _pays(self, uri: str) -> bool:
         """Whether more of the kind promises anything: not where the last of it was no better than the other sizes."""
         last = self._last.get(tiles_of(uri) > 1)
         return last is None or last == self._best()
 
-    def _try_taught(self) -> None:
-        """Try what led by what unlabelled images teach at the size that leads: they pass once it is known to pay."""
-        taught, self._taught, best = self._taught, None, self._best()
-        if taught is not None and best != self._uri:
-            self._try(replace(taught, source_model=best), self._tried[best][1])
+    def _try(self, strategy: Strategy, times: float, share: float) -> bool:
+        """Ask for a strategy if there is time for it.
 
-    def _try(self, strategy: Strategy, times: float) -> bool:
-        """Ask for a strategy if there is time for it. times: how many times as many pixels it sees as were seen."""
-        uri = strategy.source_model
-        known = {
-            r.fold for r in self._records if r.strategy_key == strategy.key and r.status != TrialStatus.INTERRUPTED
-        }
-        if not known and not self._has_time(self._seconds(strategy, times)):
+        times: how many times as many pixels it sees as were seen. share: of the time that is left, what it may take.
+        """
+        if not self._statuses(strategy) and not self._has_time(self._seconds(times), share):
             return False
-        self._tried.setdefault(uri, (strategy, times))
-        self._last[tiles_of(uri) > 1] = uri
-        self._asked = [(strategy, fold) for fold in self._folds]
-        self._due = [(strategy, fold) for fold in self._folds if fold not in known]
+        self._last[tiles_of(strategy.source_model) > 1] = strategy.source_model
+        self._ask(strategy)
         return True
 
-    def _has_time(self, seconds: float) -> bool:
+    def _ask(self, strategy: Strategy) -> None:
+        self._tried[strategy.source_model] = self._asked = strategy
+        self._is_due = self._statuses(strategy)[-1:] in ([], [TrialStatus.INTERRUPTED])
+
+    def _has_time(self, seconds: float, share: float) -> bool:
         used_s = self._time.used()
         if not self._time.limited:
             return seconds <= max(LEAST_S, used_s)
-        most_s = min(SHARE * self._time.left(), self._most_s - (used_s - (self._begun_s or 0.0)))
+        most_s = min(share * self._time.left(), self._most_s - (used_s - (self._begun_s or 0.0)))
         return seconds <= most_s and self._time.allows(seconds)
 
-    def _seconds(self, strategy: Strategy, times: float) -> float:
-        """What a strategy takes at more pixels on all folds, by what it took: its images pass the network once."""
-        alike = [
-            record
-            for record in self._probes()
-            if record.strategy["source_model"] == self._uri and record.strategy["adaptation"] == strategy.adaptation
-        ]
-        same = {"head": strategy.head, "class_weights": strategy.class_weights}
-        again = [record.seconds for record in alike if same.items() <= record.strategy.items()][1:]
-        took = max(record.seconds for record in alike)
-        return self._durations.at_more_pixels(replace(strategy, source_model=self._uri), times, took) + sum(again)
+    def _has_room(self, strategy: Strategy) -> bool:
+        """Whether another head may be tried at a size on the first fold, for which its images pass the network."""
+        seconds = self._durations.of(strategy)
+        if not self._time.limited:
+            return seconds <= max(LEAST_S, self._time.used())
+        return seconds <= SHARE * self._time.left() and self._time.allows(seconds)
 
-    def _probes(self) -> list[TrialRecord]:
-        return [r for r in self._records if r.kind == JobKind.PROBE and r.status == TrialStatus.COMPLETED]
+    def _seconds(self, times: float) -> float:
+        """What a size takes, by what the network took at its own when its images passed it."""
+        network = self._tried[self._uri]
+        first = max(self._contest.completed(network.key), key=lambda record: record.seconds)
+        solving_s = first.again_s * (float(times**SOLVING) - 1)
+        return self._durations.at_more_pixels(network, times, first.seconds) + solving_s
+
+    def _statuses(self, strategy: Strategy) -> list[TrialStatus]:
+        """Of its trials here, in the order in which they began."""
+        return [r.status for r in self._records if r.strategy_key == strategy.key and r.fold == FOLD]
 
     def _has_failed(self) -> bool:
-        """Whether what was asked for last failed: for want of memory more of it, and larger ones, would as well."""
-        asked = {(strategy.key, fold) for strategy, fold in self._asked}
-        return any(r.status == TrialStatus.FAILED and (r.strategy_key, r.fold) in asked for r in self._records)
+        """Whether what was asked for last failed: for want of memory larger ones would as well."""
+        return self._asked is not None and self._statuses(self._asked)[-1:] == [TrialStatus.FAILED]
 
     def _is_running(self) -> bool:
-        """Whether something that was asked for has not ended. What an earlier search broke off counts no more."""
-        last = {(r.strategy_key, r.fold): r.status for r in self._records}
-        given = [which for which in self._asked if which not in self._due]
-        return any(last.get((s.key, fold), TrialStatus.RUNNING) == TrialStatus.RUNNING for s, fold in given)
+        """Whether what was asked for last has not ended. What an earlier search broke off counts no more."""
+        if self._asked is None or self._is_due:
+            return False
+        return self._statuses(self._asked)[-1:] == [TrialStatus.RUNNING]
 
 
 def _shown(network: Strategy, uri: str, squash: bool) -> Strategy:

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from raytl.search.jobs import JobKind, LaneJob
+from raytl.search.plan.contest import Contest
 from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.head_work import Takes, anything
+from raytl.search.plan.leading_heads import leading_head
 from raytl.search.plan.more_pixels import MorePixels
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.settings import PlanSettings
@@ -41,6 +43,7 @@ class ProbeTurns:
     def __init__(
         self,
         probing: Probing,
+        contest: Contest,
         exploration: Exploration,
         time: TimeBudget,
         durations: Durations,
@@ -49,13 +52,14 @@ class ProbeTurns:
         numbers: Iterator[int],
     ) -> None:
         self._probing = probing
+        self._contest = contest
         self._exploration = exploration
         self._time = time
         self._durations = durations
         self._settings = settings
         self._records = records
         self._numbers = numbers
-        self._more_pixels = MorePixels(probing, time, durations, settings, records, numbers)
+        self._more_pixels = MorePixels(probing, contest, time, durations, settings, records)
         self._due: list[tuple[Strategy, int | None]] = []
         self._unseen: list[str] | None = None
 
@@ -68,7 +72,11 @@ class ProbeTurns:
         if not self._time.allows(self._probing.pretrain_s + self._durations.of_new_probe()):
             self._probing.put_off()
         self._pass_over()
-        return self._probing.next_job(being_made, takes) or self._next_of_leader(takes)
+        if self._more_pixels.is_over():
+            return self._probing.next_job(being_made, takes) or self._next_of_leader(takes)
+        # Making a source model takes a lane long, and of a short search most of what published weights would need.
+        untried = self._probing.next_untried(begin=True, takes=takes, being_made=being_made)
+        return untried or self._more_pixels.next_job() or self._probing.next_probe(being_made, takes)
 
     def next_head(self, being_made: Collection[str], takes: Takes) -> LaneJob | None:
         """A probe, where a lane asks that makes no source models."""
@@ -79,8 +87,10 @@ class ProbeTurns:
     def next_quick(self, *, begin: bool) -> LaneJob | None:
         """A probe of a source model that is at hand; begin: also of a further one, and on further folds."""
         self._pass_over()
-        job = self._probing.next_quick(self._has_time_for, begin=begin)
-        return self._next_of_leader() if job is None and begin else job
+        job = self._probing.next_untried(begin=begin)
+        if job is not None or not begin:
+            return job
+        return self._more_pixels.next_job() or self._probing.next_raced(self._has_time_for) or self._next_of_leader()
 
     def _next_of_leader(self, takes: Takes = anything) -> LaneJob | None:
         """The probe that leads on a fold more, where the few images that it was judged by tell nothing."""
@@ -106,8 +116,9 @@ class ProbeTurns:
         """Have no probe tried on further folds once they have had their share of the time."""
         budget = self._settings.time_budget_s
         if budget is not None:
-            spent = sum(record.seconds for record in self._records if record.kind == JobKind.PROBE)
-            if spent > PROBE_SHARE * budget * self._settings.lanes or self._time.used() > LATEST * budget:
+            probes = [r for r in self._records if r.kind == JobKind.PROBE]
+            spent, used_s = sum(record.seconds for record in probes), self._time.used() - self._more_pixels.took_s
+            if spent > PROBE_SHARE * budget * self._settings.lanes or used_s > LATEST * budget:
                 self._probing.close(leader=self._is_cheap(self._probing.leader()))
 
     def _is_cheap(self, leader: Strategy | None) -> bool:
@@ -119,10 +130,6 @@ class ProbeTurns:
         seconds = left * self._durations.of(leader)
         return seconds < min(LEADER_SHARE * self._settings.time_budget_s, self._time.left() / 2)
 
-    def next_larger(self) -> LaneJob | None:
-        """The probe that leads once more, at more pixels."""
-        return self._more_pixels.next_job()
-
     def next_augmented(self) -> LaneJob | None:
         """The head that leads once more, solved for on augmented views of its images too, on the folds that it had.
 
@@ -131,7 +138,7 @@ class ProbeTurns:
         if self._unseen is None and self._probing.best() is not None and self._more_pixels.is_over():
             self._unseen = list(self._settings.head_augmentations) if self._settings.folds > 1 else []
         while not self._due and self._unseen:
-            self._due = self._on_views(self._probing.leading_head(), self._unseen.pop(0))
+            self._due = self._on_views(leading_head(self._contest), self._unseen.pop(0))
         if self._due and not self._goes_on(self._due[0][0]):
             self._due = []
         if not self._due:

@@ -6,14 +6,17 @@ measure of all that comes after it, and what tells which source model to go on w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 
 from raytl.adaptation.propagation import PROPAGATION
 from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.contest import Contest
 from raytl.search.plan.head_work import Takes, anything
-from raytl.search.plan.kinds import is_on_the_middle
+from raytl.search.plan.kinds import on_target_alone
+from raytl.search.plan.leading_heads import labels_doubted_by, trails, usually_best
 from raytl.search.records import TrialStatus
+from raytl.sources.uris import split_size
 from raytl.training.pretrain import parse_pretrain
 from raytl.training.strategy import Strategy
 
@@ -31,7 +34,8 @@ class Probing:
 
     contest: the standing of all strategies. pretraining: source models that are not made yet. folds: of the validation.
     numbers: of jobs, from which to take the next. pretrain_s: seconds that making a source model is expected to take at
-    most. given_up: why source models could not be made, by their URI.
+    most. has_sizes: whether a source model may see images at other sizes. given_up: why source models could not be
+    made, by their URI.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Probing:
         numbers: Iterator[int],
         *,
         pretrain_s: float = 0.0,
+        has_sizes: Callable[[str], bool] = lambda uri: False,
     ) -> None:
         self.pretrain_s = pretrain_s
         self._contest = contest
@@ -58,6 +63,9 @@ class Probing:
         self._joined_in = 0
         self._closed = False
         self._leader_goes_on = False
+        self._has_sizes = has_sizes
+        self._sized: list[str] = []
+        self._held: set[str] = set()
 
     def begin(self, probes: dict[str, list[Strategy]], survey: Survey) -> None:
         """Settle which probes there are. Models of the domains that promise most come first, others when it is time."""
@@ -69,6 +77,10 @@ class Probing:
         self._late, self._unmade = unmade[EAGER:], unmade[:EAGER]
         self._eager = [uri for uri in self._probes if uri not in self._late]
         self._awaited = list(self._eager)
+        self._sized = [uri for uri in self._probes if self._has_sizes(uri)] if len(self._folds) > 1 else []
+        # What learns from many images waits until the few labelled ones have told at which size they are to be seen.
+        every = (strategy for uri in self._sized for strategy in self._probes[uri])
+        self._held = {strategy.key for strategy in every if not on_target_alone(strategy)}
 
     def take_over(self) -> None:
         """Let probes that an earlier search ended count: they are not tried again."""
@@ -97,18 +109,21 @@ class Probing:
         # On plain features a race would use up the probes' time before anything that learned had its turn.
         return first or (self._on_further_folds(takes) if self._has_learned() else None)
 
-    def next_quick(self, allows: Callable[[Strategy], bool], *, begin: bool) -> LaneJob | None:
-        """A probe of a source model that is at hand; begin: also of one that none was tried of, and further folds.
+    def next_untried(self, *, begin: bool, takes: Takes = anything, being_made: Collection[str] = ()) -> LaneJob | None:
+        """A probe of a source model that is at hand, on the first fold; begin: also of one that none was tried of.
 
-        allows: whether there is time for one on a further fold.
+        being_made, takes: as of :meth:`next_job`.
         """
-        waiting = [] if begin else self.waiting()
-        first = self._on_first_fold([uri for uri in self._at_hand() if uri not in waiting])
-        # Of what is not made yet nothing is to be had before there are lanes, and so plain features may race.
-        if first is not None or not begin:
-            return first
+        left_out = {*being_made, *(() if begin else self.waiting())}
+        return self._on_first_fold([uri for uri in self._at_hand() if uri not in left_out], takes)
+
+    def next_raced(self, allows: Callable[[Strategy], bool]) -> LaneJob | None:
+        """A probe on a further fold, if there is time for it.
+
+        Of what is not made yet nothing is to be had before there are lanes, and so plain features may race.
+        """
         strategy, fold = self._further(self._racing())
-        return self._give(strategy, fold) if strategy is not None and allows(strategy) else None
+        return self.give(strategy, fold) if strategy is not None and allows(strategy) else None
 
     def _has_learned(self) -> bool:
         """Whether something that learned has been tried, or nothing that did is waited for."""
@@ -130,15 +145,15 @@ class Probing:
         fold = self._folds[0]
         # What unlabelled images teach comes last: they take the longest, and a first model does not wait for them.
         every = sorted((s for uri in models for s in self._probes[uri]), key=_is_taught)
-        due = (s for s in every if (s.key, fold or 0) not in self._given)
+        due = (s for s in every if (s.key, fold or 0) not in self._given and s.key not in self._held)
         strategy = next((s for s in due if takes(JobKind.PROBE, s, fold)), None)
-        return None if strategy is None else self._give(strategy, fold)
+        return None if strategy is None else self.give(strategy, fold)
 
     def _on_further_folds(self, takes: Takes) -> LaneJob | None:
         leader = self.leader() if self._closed and self._leader_goes_on else None
         racing = self._racing() if not self._closed else [] if leader is None else [leader]
         strategy, fold = self._further(racing, takes)
-        return None if strategy is None else self._give(strategy, fold)
+        return None if strategy is None else self.give(strategy, fold)
 
     def _further(self, racing: Sequence[Strategy], takes: Takes = anything) -> tuple[Strategy | None, int | None]:
         """Of these: the next strategy and the fold that it was not given yet."""
@@ -175,16 +190,28 @@ class Probing:
     def next_fold(self, strategy: Strategy, takes: Takes = anything) -> LaneJob | None:
         """A probe on one fold more; None where it had all, or the lane does not do it."""
         found, fold = self._further([strategy], takes)
-        return None if found is None else self._give(found, fold)
+        return None if found is None else self.give(found, fold)
 
     def next_left_over(self, allows: Callable[[Strategy], bool], takes: Takes = anything) -> LaneJob | None:
         """A probe on a fold that it was not given because the time was for something else, which has ended since."""
         strategy, fold = self._further(self._racing(), takes) if self._closed else (None, None)
-        return self._give(strategy, fold) if strategy is not None and allows(strategy) else None
+        return self.give(strategy, fold) if strategy is not None and allows(strategy) else None
 
-    def _give(self, strategy: Strategy, fold: int | None) -> LaneJob:
+    def give(self, strategy: Strategy, fold: int | None) -> LaneJob:
+        """A probe on a fold."""
         self._given.add((strategy.key, fold or 0))
-        return LaneJob(next(self._numbers), JobKind.PROBE, strategy.to_dict(), fold)
+        looks = self.looks(strategy)
+        return LaneJob(next(self._numbers), JobKind.PROBE, strategy.to_dict(), fold, looks=looks)
+
+    def looks(self, strategy: Strategy) -> bool:
+        """Whether it is asked of images without labels: not where these would have to pass the network for that alone.
+
+        At other sizes than the usual one that is most of what a head takes.
+        """
+        uri = strategy.source_model
+        if not (strategy.convex and on_target_alone(strategy)) or split_size(uri)[1] is None or uri in self._probes:
+            return True
+        return any(len(record.answers) for record in self._contest.records if record.strategy["source_model"] == uri)
 
     def _racing(self) -> list[Strategy]:
         """The probes that are worth the other folds: the best ones, as far as they do not trail beyond doubt.
@@ -194,28 +221,9 @@ class Probing:
         ranked = self._ranked()
         if not ranked:
             return []
-        racing = [s for s in ranked[:RACING] if not self._trails(s, ranked[0])]
-        usual = self._usually_best(ranked)
+        racing = [s for s in ranked[:RACING] if not trails(self._contest, s, ranked[0])]
+        usual = usually_best(self._contest, ranked)
         return racing if usual in racing else [*racing, usual]
-
-    def _trails(self, strategy: Strategy, best: Strategy) -> bool:
-        return strategy != best and self._contest.trails(strategy.key, best.key)
-
-    def _usually_best(self, ranked: Sequence[Strategy]) -> Strategy:
-        """The best, or what does better than its kind on task after task, unless the images speak against it.
-
-        ranked: best first.
-        """
-        best = ranked[0]
-        if self._contest.labels is None:
-            usual = self._contest.by_score([strategy.key for strategy in ranked]).key
-            return next(strategy for strategy in ranked if strategy.key == usual)
-        while True:
-            better = (s for s in ranked if self._contest.yields(best.key, s.key) and not self._trails(s, ranked[0]))
-            next_best = next(better, None)
-            if next_best is None:
-                return best
-            best = next_best
 
     def _ranked(self) -> list[Strategy]:
         """Probes with a score, best first."""
@@ -228,17 +236,45 @@ class Probing:
 
     def doubted_labels(self) -> int:
         """How many labels all of the best probes doubt; each of another source model, so that they differ."""
-        labels = self._contest.labels
-        if labels is None:
-            return 0
         models: dict[str, Strategy] = {}
         for strategy in self._ranked():
-            models.setdefault(strategy.source_model, strategy)
-        told = (self._contest.said.out_of_fold(strategy.key) for strategy in list(models.values())[:_JUDGES])
-        from raytl.evaluation.wrong_labels import doubted_by_all  # torch: the plan does without elsewhere
+            models.setdefault(self._model_of(strategy), strategy)
+        return labels_doubted_by(self._contest, [strategy.key for strategy in list(models.values())[:_JUDGES]])
 
-        judges = [probabilities for probabilities in told if probabilities is not None]
-        return len(doubted_by_all(judges, labels.labels, labels.classes))
+    # --- at which size images are seen ------------------------------------------------------------------------------
+
+    def knows_plain(self) -> bool:
+        """Whether every head on the target's labels alone was tried, of the networks that have other sizes."""
+        first = self._folds[0] or 0
+        return all((strategy.key, first) in self._ended for strategy in self._plain())
+
+    def best_plain(self) -> Strategy | None:
+        """What leads among these, or usually does; None where none was tried, or there are no other sizes."""
+        plain = {strategy.key for strategy in self._plain()}
+        ranked = [strategy for strategy in self._ranked() if strategy.key in plain]
+        return usually_best(self._contest, ranked) if ranked else None
+
+    def _plain(self) -> list[Strategy]:
+        at_hand = [uri for uri in self._sized if uri in self._at_hand()]
+        return [
+            s for uri in at_hand for s in self._probes[uri] if on_target_alone(s) and s.head in ("stages", "logistic")
+        ]
+
+    def release(self) -> None:
+        """Try what waited for a size at the usual one."""
+        self._held.clear()
+
+    def show(self, network: Strategy, uri: str, has_room: Callable[[Strategy], bool]) -> None:
+        """Try what waited of a network at another size, as far as there is room, and the head that told it there.
+
+        network: that head at the usual size. uri: the source model at the other one.
+        """
+        every = self._probes[network.source_model]
+        shown = [replace(strategy, source_model=uri) for strategy in every if strategy.key in self._held]
+        kept = [s for s in every if s.key not in self._held or not has_room(replace(s, source_model=uri))]
+        told = replace(network, source_model=uri)
+        self._probes[network.source_model] = [*kept, *(s for s in (told, *shown) if s == told or has_room(s))]
+        self._held.clear()
 
     def put_off(self) -> None:
         """Let the source models that are not made yet wait until there is time for them, which may be never."""
@@ -307,6 +343,8 @@ class Probing:
         def waited_for(strategy: Strategy, others: Sequence[Strategy]) -> bool:
             if (strategy.key, first) in self._ended:
                 return True
+            if strategy.key in self._held:
+                return False
             probed = any((other.key, first) in self._ended for other in others)
             return not (_is_taught(strategy) or (probed and takes_long(strategy)))
 
@@ -317,17 +355,12 @@ class Probing:
         alone = all(uri.startswith("plain:") for uri in probes)
         between = tried == begun and (alone or any(not uri.startswith("plain:") for uri in tried))
         ranked = self._ranked() if between else []
-        return self._usually_best(ranked).key if ranked else None
+        return usually_best(self._contest, ranked).key if ranked else None
 
     def best_of_plain(self) -> str | None:
         """Key of what leads among plain features, which need no network; None before any was tried."""
         ranked = [strategy for strategy in self._ranked() if strategy.source_model.startswith("plain:")]
-        return self._usually_best(ranked).key if ranked else None
-
-    def best_network(self) -> Strategy | None:
-        """What leads among the probes of networks, but for what unlabelled images teach; None before one was tried."""
-        networks = (s for s in self._ranked() if not s.source_model.startswith("plain:") and not _is_taught(s))
-        return next(networks, None)
+        return usually_best(self._contest, ranked).key if ranked else None
 
     def left(self) -> list[Strategy]:
         """Of the race: a probe for every fold that it was not given yet."""
@@ -342,46 +375,16 @@ class Probing:
         if self._contest.labels is not None:
             tried = [len(self._contest.completed(strategy.key)) for strategy in racing]
             racing = [strategy for strategy, folds in zip(racing, tried, strict=True) if folds == max(tried)]
-        return (racing[0] if self._contest.labels is not None else self._usually_best(racing)).key
-
-    def leading_head(self) -> Strategy | None:
-        """What promises most of all heads that were tried on the most folds, at more pixels or on views included.
-
-        All of the images in view only where labels bear it out.
-        """
-        heads = {
-            record.strategy_key: Strategy.from_dict(record.strategy)
-            for record in self._contest.records
-            if record.kind == JobKind.PROBE and record.status == TrialStatus.COMPLETED
-        }
-        if not heads:
-            return None
-        left = [key for key, one in heads.items() if not self._is_seen_as_well(key, one, heads)]
-        return heads[self.best_of(left or list(heads))]
-
-    def _is_seen_as_well(self, key: str, one: Strategy, heads: Mapping[str, Strategy]) -> bool:
-        """Whether the middle of the images does as well as all of them, for all that labels tell."""
-        twins = [other for other, strategy in heads.items() if is_on_the_middle(strategy, one)]
-        return any(not self.outdoes(key, twin) for twin in twins)
-
-    def best_of(self, keys: Sequence[str]) -> str:
-        """Which of these strategies promises most, of those that were tried on the most folds."""
-        promises = self._contest.promises()
-        return max(keys, key=lambda key: (len(self._contest.completed(key)), promises.get(key, float("-inf"))))
-
-    def most_promising(self, keys: Sequence[str]) -> str:
-        """Which of these strategies promises most, on however many folds it was tried."""
-        promises = self._contest.promises()
-        return max(keys, key=lambda key: promises.get(key, float("-inf")))
-
-    def outdoes(self, key: str, other: str) -> bool:
-        """Whether a strategy is chosen where another is the choice as well, on the folds that both were tried on."""
-        return self._contest.outdoes(key, other)
+        return (racing[0] if self._contest.labels is not None else usually_best(self._contest, racing)).key
 
     def order(self) -> list[str]:
         """Source models, the most promising first: by their probes, then those that did not join in yet."""
-        tried = dict.fromkeys(strategy.source_model for strategy in self._ranked())
+        tried = (self._model_of(strategy) for strategy in self._ranked())
         return list(dict.fromkeys([*tried, *self._eager, *self._late]))
+
+    def _model_of(self, strategy: Strategy) -> str:
+        """The source model of a probe, at whatever size it sees images."""
+        return next(uri for uri, every in self._probes.items() if strategy in every)
 
     def late(self) -> list[str]:
         """Source models that did not join in yet."""

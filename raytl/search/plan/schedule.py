@@ -80,7 +80,7 @@ class SearchPlan:
             lanes=settings.lanes,
             tested=settings.tested,
             folds=settings.folds,
-            control_folds=min(settings.folds, settings.control_folds),
+            control_folds=min(settings.folds, settings.folds_once),
             test_seconds=self._test_seconds,
             refits=settings.refits,
             yardstick_s=settings.yardstick_s,
@@ -97,11 +97,13 @@ class SearchPlan:
             seconds=self._durations.of, refuse=self._left_over.refuse,
         )  # fmt: skip
         self._probing = Probing(
-            self.contest, pretraining, settings.folds, self._numbers, pretrain_s=settings.pretrain_s
-        )
+            self.contest, pretraining, settings.folds, self._numbers,
+            pretrain_s=settings.pretrain_s, has_sizes=settings.has_sizes,
+        )  # fmt: skip
         self._turns = ProbeTurns(
-            self._probing, self._exploration, self._time, self._durations, settings, self.records, self._numbers
-        )
+            self._probing, self.contest, self._exploration, self._time, self._durations, settings, self.records,
+            self._numbers,
+        )  # fmt: skip
         self._first_model = FirstModel(
             self._probing, self.contest, self.refits, self._durations, self._numbers,
             on_first_model, self._announce_first_model,
@@ -154,7 +156,6 @@ class SearchPlan:
         return _first(
             self._next_first_model,
             lambda: self._turns.next_first(self._ledger.running_models(), takes),
-            self._turns.next_larger,
             self._turns.next_augmented,
             self._begin_search,
             self.by_hand.next_job,

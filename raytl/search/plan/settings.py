@@ -43,9 +43,10 @@ class PlanSettings:
     whether there is a test split, of so many test_images, that baselines and controls will be compared on. refits: of
     the winner, one after the other. shipped_images: that the last of them learns from after the test, all of which pass
     its network anew. surveys: whether there are domains or unlabelled images to look at first.
-    control_folds: on how many folds the winner is held against its controls where there is no test split. directory:
-    where refits go. passes: of an image through its network, that a full training of a strategy comes to; pretrain_s:
-    seconds that making a source model may take. squashed: of a source model, the same with all of an image in view,
+    folds_once: how many of the folds ask all images once, as those after them do again: on so many the winner is held
+    against its controls where there is no test split. directory: where refits go. passes: of an image through its
+    network, that a full training of a strategy comes to; pretrain_s: seconds that making a source model may take.
+    squashed: of a source model, the same with all of an image in view,
     where it is shown but the middle. larger: the same at more pixels than the space asks for, and how many times as
     many these are; most first. closer: at more pixels than it was made for, and on pieces of the images as they are;
     fewest first. head_augmentations: policies by which heads may learn from views too. trains: whether networks are, to
@@ -67,7 +68,7 @@ class PlanSettings:
     patience: int | None = None
     min_gain: float | None = None
     surveys: bool = False
-    control_folds: int = 3
+    folds_once: int = 3
     passes: Callable[[Strategy, float | None], Passes] = lambda strategy, frozen: Passes(0.0, 0.0)
     pretrain_s: float = 0.0
     squashed: Callable[[str], str | None] = lambda uri: None
@@ -77,6 +78,10 @@ class PlanSettings:
     trains: bool = True
     few: bool = True
     judged: bool = False
+
+    def has_sizes(self, uri: str) -> bool:
+        """Whether a source model may see images in another way than the space asks for."""
+        return self.squashed(uri) is not None or bool(self.larger(uri) or self.closer(uri))
 
     @property
     def first_fold(self) -> int | None:

@@ -16,10 +16,14 @@ TRAINED_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Passes:
-    """Of an image through a whole network, as if every image passed all of it: forward only, and in training steps."""
+    """Of an image through a whole network, as if every image passed all of it: forward only, and in training steps.
+
+    looked: of a head that is solved for, what looking at images without labels comes to, on the first fold.
+    """
 
     forward: float
     trained: float
+    looked: float = 0.0
 
 
 class Effort:
@@ -39,7 +43,7 @@ class Effort:
         if strategy.convex or not pools:
             versions = 1 + (strategy.cached_views if strategy.augmentation != "none" else 0)
             passed = sum(count * (versions if role in ("target", "source") else 1) for role, count in pools.items())
-            return Passes(float(passed), 0.0)
+            return Passes(float(passed), 0.0, float(self._unlabelled_looked_at(strategy)))
         largest = max(pools.values())
         strong = strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.wants_strong_view
         drawn = self._budget.epochs * self._budget.steps_for(largest) * self._budget.batch_for(largest)
@@ -72,7 +76,13 @@ class Effort:
         data = self._space.data
         images = 0 if data.target is None else round((1 - TRAINED_SHARE) * len(data.target))
         if data.unlabelled is not None:
-            images += 2 * min(unlabelled_sample(strategy, validates=data.target is not None), len(data.unlabelled))
+            images += self._unlabelled_looked_at(strategy)
             if strategy.adaptation != "none" and adaptation.get(strategy.adaptation).loss.recalibrates_norm:
                 images += min(MOST_RECALIBRATED, len(data.unlabelled))
         return images
+
+    def _unlabelled_looked_at(self, strategy: Strategy) -> int:
+        """Of an evaluation, the images without labels, still and moved."""
+        data = self._space.data
+        most = unlabelled_sample(strategy, validates=data.target is not None)
+        return 2 * min(most, 0 if data.unlabelled is None else len(data.unlabelled))

@@ -49,8 +49,8 @@ class SpaceSettings:
 
     epochs: the full budget; grace_epochs: no trial is stopped before; reduction_factor: one in so many trials goes on
     at each rung. steps_per_epoch: 0 for one pass over the largest role that a strategy trains on, within bounds.
-    image_size: pixels, 0 for each model's own. largest_image_size: at which the probe that leads may be tried once
-    more, 0 for none; whoever assigns an ``image_size`` alone gets no other. trials: how many with neither --trials nor
+    image_size: pixels, 0 for each model's own. largest_image_size: up to which heads may be tried on larger images, 0
+    for none; whoever assigns an ``image_size`` alone gets no other. trials: how many with neither --trials nor
     --time-budget. licence: what that of published weights has to allow, one of :data:`LICENCES`.
     """
 

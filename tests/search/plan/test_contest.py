@@ -13,7 +13,7 @@ from raytl.evaluation import metrics
 from raytl.judging.screening import posterior_means
 from raytl.search.plan import contest as standing
 from raytl.search.plan.contest import Contest
-from raytl.search.plan.kinds import outdone, yields_to
+from raytl.search.plan.kinds import differs_in_size, outdone, yields_to
 from raytl.search.plan.said import Labels
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.training import Strategy
@@ -428,6 +428,47 @@ class TestSeenToTheEdges:
             told.add(self.USUAL, fold, 18 / 30, kind="probe")
             told.add(viewed, fold, (18 if fold else 19) / 30, kind="probe", seconds=0.5)
         assert told.winner() == self.USUAL.key
+
+
+class TestShownSize:
+    """What sees images at the size that labels told, by more of them than one fold has."""
+
+    USUAL = Strategy("timm:resnet18", cut=5, head="stages")
+    LARGE = replace(USUAL, source_model="timm:resnet18@224px-squash")
+
+    @pytest.mark.parametrize(("behind", "wins"), [(0.0, True), (0.03, True), (0.3, False)])
+    @pytest.mark.parametrize("told_so", [True, False])
+    def test_wins_on_fewer_folds_unless_it_is_clearly_behind(self, behind: float, wins: bool, told_so: bool) -> None:
+        told = Told()
+        for fold in range(FOLDS):
+            told.add(self.USUAL, fold, 0.7, kind="probe")
+        told.add(self.LARGE, 0, 0.7 - behind, kind="probe")
+        told.contest.shown = self.LARGE.source_model if told_so else ""
+        assert told.winner() == (self.LARGE if told_so and wins else self.USUAL).key
+
+    def test_does_not_yield_to_the_middle_though_it_sees_to_the_edges(self) -> None:
+        told = Told()
+        told.add(self.USUAL, 0, 0.7, kind="probe")
+        told.add(self.LARGE, 0, 0.75, kind="probe")
+        assert told.winner() == self.USUAL.key
+        told.contest.shown = self.LARGE.source_model
+        told.add(self.LARGE, 1, 0.75, kind="probe")
+        told.add(self.USUAL, 1, 0.7, kind="probe")
+        assert told.winner() == self.LARGE.key
+
+    @pytest.mark.parametrize(
+        ("other", "differs"),
+        [
+            (USUAL, True),
+            (replace(USUAL, source_model="timm:resnet18@128px"), True),
+            (LARGE, False),
+            (replace(USUAL, head="logistic"), False),
+            (replace(USUAL, source_domain="near"), False),
+            (replace(USUAL, source_model="timm:resnet50"), False),
+        ],
+    )
+    def test_is_of_the_same_strategy_but_for_the_size(self, other: Strategy, differs: bool) -> None:
+        assert differs_in_size(self.LARGE, other) == differs_in_size(other, self.LARGE) == differs
 
 
 class TestChoice:

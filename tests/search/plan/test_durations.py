@@ -112,21 +112,36 @@ class TestBeforeAnyTraining:
         first = record(bare, 5.0)
         first.made_s = 4.0  # once more it takes a second
         passing = OVERHEAD * 0.04
-        for others, strategy, images in (
-            ([], joined, 300),
-            ([], both, 1300),
-            ([record(joined, 1.0)], both, 1000),
-            ([record(replace(joined, source_domain="far + near"), 1.0)], joined, 0),
-            ([record(replace(joined, source_domain="far + nearer"), 1.0)], joined, 300),
-            ([record(taught, 1.0)], both, 300),
-            ([record(joined, 1.0), record(taught, 1.0)], both, 0),
+        for others, strategy, images, solving_s in (
+            ([], joined, 300, 4.0),  # on four times the images
+            ([], both, 1300, 14.0),
+            ([record(joined, 1.5)], both, 1000, 1.5 * 1400 / 400),
+            ([record(replace(joined, source_domain="far + near"), 1.0)], joined, 0, 4.0),
+            ([record(replace(joined, source_domain="far + nearer"), 1.0)], joined, 300, 4.0),
+            ([record(taught, 1.0)], both, 300, 1400 / 1100),
+            ([record(joined, 1.0), record(taught, 1.0)], both, 0, 1400 / 1100),
         ):
             known = Durations([first, *others], EPOCHS, counted)
             known.probed(probe(SMALL), JobResult(seconds=5.0, forward_s=(0.04,)))
-            assert known.of(strategy) == pytest.approx(1.0 + passing * images)
+            assert known.of(strategy) == pytest.approx(solving_s + passing * images)
         alone = Durations([], EPOCHS, counted)
         alone.probed(probe(SMALL), JobResult(seconds=5.0, forward_s=(0.04,)))
         assert alone.of(joined) == pytest.approx(5.0 + passing * 300)
+
+    @pytest.mark.parametrize("looked", [True, False])
+    def test_at_a_size_that_labelled_images_alone_told_the_first_joined_head_looks_at_the_others(
+        self, looked: bool
+    ) -> None:
+        def counted(strategy: Strategy, frozen: float | None) -> Passes:
+            return Passes(100.0, 0.0, 50.0)
+
+        large = Strategy(f"{SMALL}@224px", cut=10, head="stages")
+        told = record(large, 2.0)
+        told.answers = [0.5, 0.5] if looked else []
+        known = Durations([told], EPOCHS, counted)
+        known.probed(probe(f"{SMALL}@224px"), JobResult(seconds=5.0, forward_s=(0.04,)))
+        assert known.of(replace(large, source_domain="near")) == pytest.approx(2.0 if looked else 2.0 + 50 * 0.04)
+        assert known.of(replace(large, head="logistic")) == pytest.approx(2.0)  # which does without
 
     def test_a_step_not_measured_is_reckoned_from_the_forward_pass(self) -> None:
         known = durations()

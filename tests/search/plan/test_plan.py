@@ -238,7 +238,7 @@ class TestFirstModel:
 class TestControls:
     def test_are_tried_on_the_winners_folds_where_there_is_no_test_split(self, space: BoundSpace) -> None:
         """After all that could change the winner, fold by fold, and as many folds as they may be tried on."""
-        search = Search(space, tested=False, recipes=FixedRecipes(BASELINES, {}, WITHOUT), control_folds=2)
+        search = Search(space, tested=False, recipes=FixedRecipes(BASELINES, {}, WITHOUT), folds_once=2)
         search.play(rising)
         given = search.given(JobKind.CONTROL)
         assert [(job.baseline, job.fold) for job in given] == [(c.name, fold) for fold in (0, 1) for c in WITHOUT]
@@ -469,6 +469,27 @@ class TestEnd:
         assert 120.0 <= events[-1].time_s <= 210.0
         if folds > 1:
             assert search.records(JobKind.CONFIRM)
+
+    def test_a_trial_is_given_up_in_time_for_the_refit_of_what_leads(self, space: BoundSpace) -> None:
+        """Of 100 s ten are kept for judging the model, and what leads takes 4 s once more."""
+        search = Search(space, lanes=1, trials=0, time_budget_s=100.0, recipes=FixedRecipes({}, PROBES))
+        seen = []
+        while isinstance(job := search.plan.next_job(), LaneJob):
+            seen.append(job)
+            if job.kind == JobKind.PROBE:
+                search.plan.on_epoch(job.number, {"epoch": 1.0, "score": 0.5, "seconds": 4.0})
+            search.clock.now += 4.0
+            search.plan.on_end(job.number, JobResult(seconds=4.0))
+        timed = [(number, job.within_s) for number, job in enumerate(seen) if job.within_s is not None]
+        assert timed and all(within_s == pytest.approx(100 - 10 - 4 * number - 4) for number, within_s in timed)
+
+    @pytest.mark.parametrize("looked", [True, False])
+    def test_a_refit_looks_at_what_its_trials_looked_at(self, space: BoundSpace, looked: bool) -> None:
+        search = Search(space, lanes=1, trials=0, recipes=FixedRecipes({}, {PRETRAINED: [PROBE]}))
+        answers = (0.5, 0.5) if looked else ()
+        search.play(lambda job: Curve(((0.5, 1.0),), result=JobResult(answers=answers)))
+        refits = search.given(JobKind.REFIT)
+        assert refits and all(job.looks == looked for job in refits)
 
     def test_a_trial_that_the_clock_cut_short_is_interrupted_not_pruned(self, space: BoundSpace) -> None:
         search = Search(space, trials=10_000, lanes=2, time_budget_s=200.0)

@@ -40,6 +40,15 @@ def test_a_head_passes_the_images_of_all_domains_that_join_it(tmp_path: Path) ->
     assert joined[2] - none == pytest.approx(sum(joined[:2]) - 2 * none) and joined[1] > none
 
 
+def test_a_head_looks_at_some_images_without_labels_still_and_moved(tmp_path: Path) -> None:
+    file = tmp_path / "effort.yaml"
+    file.write_text(f"space:\n  source_model: ['{PRETRAINED}', '{MODEL}']\n  cut: any\n")
+    head = Strategy(PRETRAINED, cut=STAGES, head="stages")
+    for of_a_class, looked in ((9, 54), (100, 256), (None, 0)):
+        space = BoundSpace(load_space(str(file)), data(unlabelled=of_a_class))
+        assert Effort(space, BUDGET).passes(head).looked == looked
+
+
 def test_every_step_passes_a_batch_of_every_role(effort: Effort) -> None:
     alone, joined = effort.passes(PLAIN).trained, effort.passes(replace(PLAIN, source_domain="bright")).trained
     target = data().target
