@@ -103,7 +103,7 @@ def recorded_job(run: Run, record: TrialRecord, fold: int | None) -> TrialJob:
         fold,
         frequencies=tuple(survey.get("frequencies", ())),
         set_aside=tuple(sorted(survey.get("set_aside", ()))),
-        looks=bool(record.answers),
+        looks=any("unlabelled" in look for look in record.history),
     )
 
 

@@ -77,7 +77,6 @@ class Contest:
         return next(record.strategy for record in self.records if record.strategy_key == key)
 
     def _strategy(self, key: str) -> Strategy:
-        """The same as one."""
         if key not in self._strategies:
             self._strategies[key] = Strategy.from_dict(self.strategy_of(key))
         return self._strategies[key]
@@ -246,7 +245,7 @@ class Contest:
             return False
         mine, rival = both
         strategy = self._strategy(key)
-        usual = self.yields(other, key) or self._is_shown_better(key, other)
+        usual = self.yields(other, key) or self._is_shown_better(strategy, self._strategy(other))
         gap = self._gap(mine, rival)
         if gap is None:
             return usual
@@ -280,12 +279,13 @@ class Contest:
 
     def yields(self, key: str, other: str) -> bool:
         """Whether a strategy that was tried yields to another, of a kind that does better on task after task."""
-        kinds = yields_to(self._strategy(key), self._strategy(other), apart=self.apart)
-        return kinds and not self.collapses_beside(other, key) and not self._is_shown_better(key, other)
+        one, rival = self._strategy(key), self._strategy(other)
+        kinds = yields_to(one, rival, apart=self.apart) and not self._is_shown_better(one, rival)
+        return kinds and not self.collapses_beside(other, key)
 
-    def _is_shown_better(self, key: str, other: str) -> bool:
+    def _is_shown_better(self, one: Strategy, other: Strategy) -> bool:
         """Whether a strategy is another one at the size at which images are to be seen."""
-        return self._strategy(key).source_model == self.shown and differs_in_size(*map(self._strategy, (key, other)))
+        return one.source_model == self.shown and differs_in_size(one, other)
 
     def collapses_beside(self, key: str, other: str) -> bool:
         """Whether a strategy says the same of nearly all unlabelled images, where another does not.
@@ -343,7 +343,7 @@ class Contest:
 
     def _yields_by_score(self, one: Strategy, other: Strategy, *, near: bool) -> bool:
         """near: whether the other's score is as high as the highest, for all that is known."""
-        if outdone(one, other, apart=self.apart):
+        if outdone(one, other, apart=self.apart) or self._is_shown_better(other, one):
             return True
         return near and yields_to(one, other, labelled=False, apart=self.apart)
 

@@ -151,11 +151,12 @@ class Durations:
     def _solving(self, strategy: Strategy, alike: Sequence[TrialRecord]) -> float:
         """Seconds in which a head is solved for on features that are there, by what others on them took.
 
-        The more images it learns from the longer; by those that learned from nearly as many.
+        The more images it learns from the longer, though not in proportion: layers on places learn from some of them.
+        By those that learned from nearly as many.
         """
         own = self._passes_of(strategy).forward
         others = [self._passes_of(Strategy.from_dict(record.strategy)).forward for record in alike]
-        times = [max(1.0, own / count) if count else 1.0 for count in others]
+        times = [max(1.0, math.sqrt(own / count)) if count else 1.0 for count in others]
         took = [_again(record, strategy) for record, more in zip(alike, times, strict=True) if more == min(times)]
         return min(times) * max(took)
 

@@ -35,6 +35,11 @@ def most_promising(contest: Contest, keys: Sequence[str]) -> str:
     return max(keys, key=lambda key: promises.get(key, float("-inf")))
 
 
+def has_looked(contest: Contest, uri: str) -> bool:
+    """Whether images without labels have passed a source model."""
+    return any(len(record.answers) for record in contest.records if record.strategy["source_model"] == uri)
+
+
 def trails(contest: Contest, strategy: Strategy, best: Strategy) -> bool:
     """Whether a strategy is behind the best beyond doubt."""
     return strategy != best and contest.trails(strategy.key, best.key)

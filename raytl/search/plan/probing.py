@@ -14,7 +14,7 @@ from raytl.search.jobs import JobKind, LaneJob, Survey
 from raytl.search.plan.contest import Contest
 from raytl.search.plan.head_work import Takes, anything
 from raytl.search.plan.kinds import on_target_alone
-from raytl.search.plan.leading_heads import labels_doubted_by, trails, usually_best
+from raytl.search.plan.leading_heads import has_looked, labels_doubted_by, trails, usually_best
 from raytl.search.records import TrialStatus
 from raytl.sources.uris import split_size
 from raytl.training.pretrain import parse_pretrain
@@ -64,6 +64,8 @@ class Probing:
         self._closed = False
         self._leader_goes_on = False
         self._has_sizes = has_sizes
+        self._tells = folds > 1
+        self._blind = not self._tells and contest.labels is None
         self._sized: list[str] = []
         self._held: set[str] = set()
 
@@ -77,10 +79,10 @@ class Probing:
         self._late, self._unmade = unmade[EAGER:], unmade[:EAGER]
         self._eager = [uri for uri in self._probes if uri not in self._late]
         self._awaited = list(self._eager)
-        self._sized = [uri for uri in self._probes if self._has_sizes(uri)] if len(self._folds) > 1 else []
+        self._sized = [uri for uri in self._probes if self._has_sizes(uri)] if self._tells or self._blind else []
         # What learns from many images waits until the few labelled ones have told at which size they are to be seen.
         every = (strategy for uri in self._sized for strategy in self._probes[uri])
-        self._held = {strategy.key for strategy in every if not on_target_alone(strategy)}
+        self._held = {strategy.key for strategy in every if self._tells and not on_target_alone(strategy)}
 
     def take_over(self) -> None:
         """Let probes that an earlier search ended count: they are not tried again."""
@@ -209,9 +211,8 @@ class Probing:
         At other sizes than the usual one that is most of what a head takes.
         """
         uri = strategy.source_model
-        if not (strategy.convex and on_target_alone(strategy)) or split_size(uri)[1] is None or uri in self._probes:
-            return True
-        return any(len(record.answers) for record in self._contest.records if record.strategy["source_model"] == uri)
+        usual = split_size(uri)[1] is None or uri in self._probes
+        return usual or not (strategy.convex and on_target_alone(strategy)) or has_looked(self._contest, uri)
 
     def _racing(self) -> list[Strategy]:
         """The probes that are worth the other folds: the best ones, as far as they do not trail beyond doubt.
@@ -244,7 +245,7 @@ class Probing:
     # --- at which size images are seen ------------------------------------------------------------------------------
 
     def knows_plain(self) -> bool:
-        """Whether every head on the target's labels alone was tried, of the networks that have other sizes."""
+        """Whether each head on the target's labels alone (without any: each) of networks with sizes was tried."""
         first = self._folds[0] or 0
         return all((strategy.key, first) in self._ended for strategy in self._plain())
 
@@ -255,10 +256,8 @@ class Probing:
         return usually_best(self._contest, ranked) if ranked else None
 
     def _plain(self) -> list[Strategy]:
-        at_hand = [uri for uri in self._sized if uri in self._at_hand()]
-        return [
-            s for uri in at_hand for s in self._probes[uri] if on_target_alone(s) and s.head in ("stages", "logistic")
-        ]
+        every = [s for uri in self._sized if uri in self._at_hand() for s in self._probes[uri]]
+        return [s for s in every if s.head in ("stages", "logistic") and (self._blind or on_target_alone(s))]
 
     def release(self) -> None:
         """Try what waited for a size at the usual one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -113,13 +114,13 @@ class TestBeforeAnyTraining:
         first.made_s = 4.0  # once more it takes a second
         passing = OVERHEAD * 0.04
         for others, strategy, images, solving_s in (
-            ([], joined, 300, 4.0),  # on four times the images
-            ([], both, 1300, 14.0),
-            ([record(joined, 1.5)], both, 1000, 1.5 * 1400 / 400),
-            ([record(replace(joined, source_domain="far + near"), 1.0)], joined, 0, 4.0),
-            ([record(replace(joined, source_domain="far + nearer"), 1.0)], joined, 300, 4.0),
-            ([record(taught, 1.0)], both, 300, 1400 / 1100),
-            ([record(joined, 1.0), record(taught, 1.0)], both, 0, 1400 / 1100),
+            ([], joined, 300, 2.0),  # on four times the images
+            ([], both, 1300, math.sqrt(14.0)),
+            ([record(joined, 1.5)], both, 1000, 1.5 * math.sqrt(1400 / 400)),
+            ([record(replace(joined, source_domain="far + near"), 1.0)], joined, 0, 2.0),
+            ([record(replace(joined, source_domain="far + nearer"), 1.0)], joined, 300, 2.0),
+            ([record(taught, 1.0)], both, 300, math.sqrt(1400 / 1100)),
+            ([record(joined, 1.0), record(taught, 1.0)], both, 0, math.sqrt(1400 / 1100)),
         ):
             known = Durations([first, *others], EPOCHS, counted)
             known.probed(probe(SMALL), JobResult(seconds=5.0, forward_s=(0.04,)))

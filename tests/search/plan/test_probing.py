@@ -498,8 +498,39 @@ class TestMorePixels:
         assert at == {False} and all(job.looks for job in jobs if "@" not in job.strategy["source_model"])
 
     def test_not_without_folds_to_tell_whether_it_pays(self, space: BoundSpace) -> None:
-        assert not self.seen(self.played(space, None, folds=0))
-        assert not self.seen(self.played(space, None, folds=1))
+        labels = Labels(np.arange(3), None, 3, metrics.get("accuracy"))
+        assert not self.seen(self.played(space, None, folds=0, labels=labels))
+        assert not self.seen(self.played(space, None, folds=1, labels=labels))
+
+    @pytest.mark.parametrize("lanes", [1, 2])
+    @pytest.mark.parametrize(("level", "wins"), [(0.9, True), (0.1, True), (None, False)])
+    def test_without_target_labels_what_leads_is_trusted_more_at_a_size_that_the_network_was_made_for(
+        self, space: BoundSpace, level: float | None, wins: bool, lanes: int
+    ) -> None:
+        """Whatever the score, which does not tell; unless there is no memory for it."""
+        joined = replace(self.JOINED, adaptation="moments")
+
+        def curve(job: LaneJob) -> Curve:
+            if job.kind != JobKind.PROBE:
+                return by_name(job)
+            if "@" in job.strategy["source_model"]:
+                return Curve(reason="memory ran out") if level is None else Curve(((level, 1.0),))
+            return Curve(((0.6 if job.strategy == joined.to_dict() else 0.4, 1.0),))
+
+        probes = FixedRecipes({}, {MADE[1]: [self.JOINED, joined]})
+        sizes = {"larger": [("224px", 5.0), ("128px", 2.0)], "closer": [("320px", 10.0)]}
+        given = {
+            name: lambda uri, found=found: [(f"{uri}@{size}", times) for size, times in found]
+            for name, found in sizes.items()
+        }
+        search = Search(
+            space, folds=0, trials=0, recipes=probes, lanes=lanes, squashed=lambda uri: f"{uri}@96px-squash", **given
+        )
+        search.play(curve)
+        assert self.seen(search) == [("224px", None)]
+        large = replace(joined, source_model=f"{MADE[1]}@224px")
+        assert search.plan.winner() == (large if wins else joined).key and search.plan.finished()
+        assert large.key in search.plan.refits.done if wins else joined.key in search.plan.refits.done
 
     @pytest.mark.parametrize(
         ("leads", "expected"),
