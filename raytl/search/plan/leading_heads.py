@@ -14,7 +14,8 @@ from raytl.training.strategy import Strategy
 def leading_head(contest: Contest) -> Strategy | None:
     """What promises most of all heads that were tried on the most folds, at more pixels or on views included.
 
-    All of the images in view only where labels bear it out.
+    Of those at the size at which images are to be seen, where one is told; all of the images in view only where labels
+    bear it out.
     """
     heads = {
         record.strategy_key: Strategy.from_dict(record.strategy)
@@ -23,6 +24,7 @@ def leading_head(contest: Contest) -> Strategy | None:
     }
     if not heads:
         return None
+    heads = {key: one for key, one in heads.items() if one.source_model == contest.shown} or heads
     left = [key for key, one in heads.items() if not _is_seen_as_well(contest, key, one, heads)]
     promises = contest.promises()
     most = max(left or heads, key=lambda key: (len(contest.completed(key)), promises.get(key, float("-inf"))))

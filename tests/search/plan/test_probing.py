@@ -14,6 +14,8 @@ from virtual import BASELINES, EPOCHS, Curves, Search, key, rising
 
 from raytl.evaluation import metrics
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
+from raytl.search.plan.contest import Contest
+from raytl.search.plan.leading_heads import leading_head
 from raytl.search.plan.left_over import not_learned_from
 from raytl.search.plan.probing import EAGER, RACING, TURN
 from raytl.search.plan.said import Labels
@@ -21,7 +23,7 @@ from raytl.search.plan.schedule import TIME
 from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve
 from raytl.search.propose.effort import Passes
-from raytl.search.records import TrialStatus
+from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.tasks import TrainingData
@@ -834,10 +836,27 @@ class TestViews:
 
     def test_of_what_leads_at_more_pixels(self, space: BoundSpace) -> None:
         def larger(uri: str) -> list[tuple[str, float]]:
-            return [(f"{uri}@224px", 50.0)] if uri == MADE[1] else []
+            return [(f"{uri}@224px", 5.0)] if uri == MADE[1] else []
 
-        seen = self.seen(self.played(space, lanes=1, larger=larger))
-        assert {uri for uri, _, _ in seen} <= {MADE[1], f"{MADE[1]}@224px"} and len(seen) == 6
+        def curve(job: LaneJob) -> Curve:
+            return Curve(((0.9, 1.0),)) if "@" in str(job.strategy.get("source_model")) else by_name(job)
+
+        recipes = FixedRecipes(BASELINES, PROBES)
+        search = Search(space, lanes=1, recipes=recipes, larger=larger, head_augmentations=["crop"])
+        search.play(curve)
+        assert self.seen(search) == [(f"{MADE[1]}@224px", "crop", fold) for fold in range(3)]
+
+    def test_of_what_is_seen_at_the_size_that_labels_told_though_others_had_more_folds(self, space: BoundSpace) -> None:
+        """A minute of five went into views of the head at the usual size, which had raced while sizes were tried."""
+        usual, large = probe(MADE[1]), probe(f"{MADE[1]}@224px")
+        records = [
+            TrialRecord(number, "probe", one.to_dict(), one.key, fold, status=TrialStatus.COMPLETED, score=level)
+            for number, (one, fold, level) in enumerate([(usual, 0, 0.5), (usual, 1, 0.5), (large, 0, 0.6)])
+        ]
+        contest = Contest(records, None)
+        assert leading_head(contest) == usual
+        contest.shown = large.source_model
+        assert leading_head(contest) == large
 
     @pytest.mark.parametrize(("leads", "shown"), [(0.3, ""), (0.9, "@96px-squash")])
     def test_of_all_of_the_images_only_where_labels_tell_that_it_is_better(
