@@ -206,7 +206,7 @@ class Contest:
         one of several, on a few images, is ahead by chance.
         """
         completed = (record for record in self.records if record.status == TrialStatus.COMPLETED)
-        known = self.apart, tuple(self.frequencies)
+        known = self.apart, tuple(self.frequencies), self.shown
         of = known, tuple((record.number, record.strategy_key, record.score) for record in completed)
         without = frozenset(failed)
         if without not in self._chosen or self._chosen[without][0] != of:

@@ -31,12 +31,6 @@ def leading_head(contest: Contest) -> Strategy | None:
     return heads[most]
 
 
-def most_promising(contest: Contest, keys: Sequence[str]) -> str:
-    """Which of these strategies promises most, on however many folds it was tried."""
-    promises = contest.promises()
-    return max(keys, key=lambda key: promises.get(key, float("-inf")))
-
-
 def has_looked(contest: Contest, uri: str) -> bool:
     """Whether images without labels have passed a source model."""
     return any(len(record.answers) for record in contest.records if record.strategy["source_model"] == uri)

@@ -43,9 +43,9 @@ class MorePixels:
     of source domains, of which there are many. So the few labelled ones tell first which size is worth it, and whatever
     learns from the others too is tried there (:meth:`Probing.show`). One fold tells: also of the images that a head is
     solved for on it is known what it says without having seen them (:attr:`raytl.training.convex.Solved.out_of_fold`).
-    Before any size, at no more pixels, a network that sees the middle of
-    images is shown all of them; the sizes follow in whichever way was better. Without target labels, which the score
-    does not replace, what leads is tried at a size that its network was made for, and is trusted more there.
+    Before any size, at no more pixels, a network that sees the middle of images is shown all of them; the sizes follow
+    in whichever way was better. Without target labels, which the score does not replace, what leads is tried at a size
+    that its network was made for, and is trusted more there.
 
     records: of all trials, as they come in.
     """
@@ -69,7 +69,7 @@ class MorePixels:
         self._over = settings.folds < 2 and not self._blind
         self._begun_s: float | None = None
         self._took_s = self._most_s = 0.0
-        self._uri = ""
+        self._uri = self._own_key = ""
         self._network: Strategy | None = None
         self._steps: list[tuple[Strategy, float]] = []
         self._tried: dict[str, Strategy] = {}
@@ -109,6 +109,11 @@ class MorePixels:
         """Seconds since it began, or that it took."""
         return self._took_s if self._over or self._begun_s is None else self._time.used() - self._begun_s
 
+    def told(self, record: TrialRecord) -> bool:
+        """Whether a trial was asked for here."""
+        asked = self._tried.get(record.strategy["source_model"])
+        return asked is not None and record.fold == FOLD and record.strategy_key == asked.key != self._own_key
+
     def _begin(self) -> None:
         """Ask for the network as it is, once the plain heads are known, and go on from there."""
         if not self._probing.knows_plain():
@@ -118,7 +123,7 @@ class MorePixels:
         if network is None:
             self._end()
             return
-        self._uri, self._network = network.source_model, network
+        self._uri, self._network, self._own_key = network.source_model, network, network.key
         self._ask(network)
 
     def _begin_sizes(self, network: Strategy) -> None:

@@ -20,7 +20,9 @@ from raytl.sources.heads import ZERO_SHOT
 from raytl.training.strategy import Strategy
 
 PROBE_SHARE = 0.25
-"""Of a time budget: once probes have taken so much of it, they are tried on no further folds."""
+"""Of a time budget: once probes have taken so much of it, they are tried on no further folds.
+
+What told the size at which images are seen counts neither in this nor in what follows."""
 LATEST = 0.4
 """Share of a time budget after which they are not either, whatever took it."""
 LEADER_SHARE = 0.15
@@ -116,7 +118,7 @@ class ProbeTurns:
         """Have no probe tried on further folds once they have had their share of the time."""
         budget = self._settings.time_budget_s
         if budget is not None:
-            probes = [r for r in self._records if r.kind == JobKind.PROBE]
+            probes = [r for r in self._records if r.kind == JobKind.PROBE and not self._more_pixels.told(r)]
             spent, used_s = sum(record.seconds for record in probes), self._time.used() - self._more_pixels.took_s
             if spent > PROBE_SHARE * budget * self._settings.lanes or used_s > LATEST * budget:
                 self._probing.close(leader=self._is_cheap(self._probing.leader()))

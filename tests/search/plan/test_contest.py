@@ -452,8 +452,6 @@ class TestShownSize:
         told.add(self.LARGE, 0, 0.75, kind="probe")
         assert told.winner() == self.USUAL.key
         told.contest.shown = self.LARGE.source_model
-        told.add(self.LARGE, 1, 0.75, kind="probe")
-        told.add(self.USUAL, 1, 0.7, kind="probe")
         assert told.winner() == self.LARGE.key
 
     @pytest.mark.parametrize(
