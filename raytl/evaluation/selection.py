@@ -12,6 +12,8 @@ MADE_OF = frozenset({"consistency", "entropy", "source-accuracy", "target-log-lo
 """Validators that the score goes by; the others are told, and decide nothing."""
 INSIDE = "labelled-inside"
 """Metric of a trial: what the labelled images say by which a head was solved for, none of which told its own answer."""
+INSIDE_IMAGES = "images-inside"
+"""Metric of a trial: how many images these are."""
 LOG_LOSS_CAP = 3.0
 SPREAD = math.sqrt(0.5)
 """Standard deviation of the difference of two right or wrong answers, half of which are right; that of their means over

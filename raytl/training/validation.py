@@ -100,7 +100,7 @@ class Validation:
         return value, self._metric.share_of_best(value, labels, self._classes), loss
 
     def inside(self, said: np.ndarray) -> dict[str, float]:
-        """What labels say of a head by all images that are not used otherwise, as a metric.
+        """What labels say of a head by all images that are not used otherwise, and of how many, as metrics.
 
         said: probabilities (n, k) of the target's images that it was solved for on, NaN rows of those that nothing is
         known of. Those of the validation fold are counted as well.
@@ -115,7 +115,11 @@ class Validation:
             return {}
         _, share, loss = self._judged(probabilities[known], labels[known])
         log_loss = float(log_losses(probabilities[known], labels[known]).mean()) if loss is None else loss
-        return {selection.INSIDE: selection.labelled({}, share, int(known.sum()), log_loss)}
+        images = int(known.sum())
+        return {
+            selection.INSIDE: selection.labelled({}, share, images, log_loss),
+            selection.INSIDE_IMAGES: float(images),
+        }
 
     def _outputs(self, *, last: bool) -> validators.Outputs:
         """What the network says of the validation images, the held-out source images and a sample without labels."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from tiny import CLASSES, PRETRAINED, STAGES, data, workspace
 
 from raytl.evaluation.calibration import apply_temperature
 from raytl.evaluation.probes import fit_logistic
-from raytl.evaluation.selection import INSIDE, labelled
+from raytl.evaluation.selection import INSIDE, INSIDE_IMAGES, labelled
 from raytl.training import Strategy
 from raytl.training.convex import features_of
 from raytl.training.loop import run_trial
@@ -44,6 +43,7 @@ def test_is_by_what_was_said_of_each_image_unseen_and_of_the_validation_fold(spa
     right = float((said[known].argmax(1) == truth[known]).mean())
     loss = float(-np.log(said[known][np.arange(known.sum()), truth[known]]).mean())
     assert result.metrics[INSIDE] == pytest.approx(labelled({}, right, int(known.sum()), loss), abs=0.01)
+    assert result.metrics[INSIDE_IMAGES] == known.sum()
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,14 @@ def test_is_told_of_heads_on_the_targets_images_as_they_are(space: Workspace, st
     assert INSIDE not in trained(space, strategy).metrics
 
 
-def test_a_head_that_looks_at_nothing_else_passes_no_image_without_a_label(tmp_path: Path) -> None:
-    own, other = workspace(tmp_path / "own", data(8)), workspace(tmp_path / "other", data(8))
-    alone, looking = trained(own, HEAD, looks=False), trained(other, HEAD)
+def test_a_head_that_looks_at_nothing_else_passes_no_image_without_a_label(space: Workspace) -> None:
+    alone, looking = trained(space, HEAD, looks=False), trained(space, HEAD)
     assert len(looking.answers) == len(CLASSES) and "unlabelled" in looking.metrics
     assert not len(alone.answers) and "unlabelled" not in alone.metrics
     assert alone.metrics["score"] == alone.metrics["labelled"] == looking.metrics["labelled"]
     np.testing.assert_array_equal(alone.validation_probabilities, looking.validation_probabilities)
-    passed = [sum(path.stat().st_size for path in (tmp_path / name).rglob("*.npy")) for name in ("own", "other")]
-    assert passed[0] < passed[1]
+    roles = prepare(space, TrialJob(HEAD, 0, looks=False)).roles
+    assert roles.sample is roles.quick_sample is roles.taught is None and roles.validation is not None
 
 
 def test_what_learns_from_a_source_domain_looks_all_the_same(space: Workspace) -> None:

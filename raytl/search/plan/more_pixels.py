@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from raytl.evaluation.selection import INSIDE, SPREAD
+from raytl.evaluation.selection import INSIDE, INSIDE_IMAGES, SPREAD
 from raytl.judging.choice import ONE_IN_TWENTY, UNSURE
 from raytl.search.jobs import LaneJob
 from raytl.search.plan.contest import Contest
@@ -180,15 +180,22 @@ class MorePixels:
 
     def _figure(self, uri: str) -> float:
         """What labels say of a size, by all that its head was asked of; as low as can be where it was not tried."""
-        records = [record for record in self._contest.completed(self._tried[uri].key) if record.fold == FOLD]
-        if not records or records[0].score is None:
+        record = self._told(uri)
+        if record is None or record.score is None:
             return -math.inf
-        return records[0].metrics.get(INSIDE, records[0].score)
+        return record.metrics.get(INSIDE, record.score)
 
     def _standard_error(self) -> float:
-        """Of the difference of two figures."""
-        labels = self._contest.labels
-        return UNSURE if labels is None else SPREAD / math.sqrt(len(labels.labels))
+        """Of the difference of two figures. Of a class with a single label nothing is asked."""
+        labels, record = self._contest.labels, self._told(self._uri)
+        if labels is None or record is None:
+            return UNSURE
+        return SPREAD / math.sqrt(record.metrics.get(INSIDE_IMAGES, len(labels.labels)))
+
+    def _told(self, uri: str) -> TrialRecord | None:
+        """The trial that tells of a size."""
+        records = self._contest.completed(self._tried[uri].key)
+        return next((record for record in records if record.fold == FOLD), None)
 
     def _pays(self, uri: str) -> bool:
         """Whether more of the kind promises anything: not where the last of it was no better than the other sizes."""
