@@ -92,7 +92,9 @@ class ProbeTurns:
         job = self._probing.next_untried(begin=begin)
         if job is not None or not begin:
             return job
-        return self._more_pixels.next_job() or self._probing.next_raced(self._has_time_for) or self._next_of_leader()
+        # Once the size is told, what waited for it comes before the race.
+        job = self._more_pixels.next_job() or self._probing.next_untried(begin=begin)
+        return job or self._probing.next_raced(self._has_time_for) or self._next_of_leader()
 
     def _next_of_leader(self, takes: Takes = anything) -> LaneJob | None:
         """The probe that leads on a fold more, where the few images that it was judged by tell nothing."""

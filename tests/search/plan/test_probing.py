@@ -693,6 +693,22 @@ class TestMorePixels:
         search.play(curve)
         assert self.others(search) == ["224px" if led else ""]
 
+    @pytest.mark.parametrize("quick", [True, False])
+    def test_what_waited_comes_before_the_race_where_no_size_could_be_tried(
+        self, space: BoundSpace, quick: bool
+    ) -> None:
+        recipes = FixedRecipes({}, {MADE[1]: [probe(MADE[1]), self.JOINED]})
+        given = {"closer": lambda uri: [(f"{uri}@320px", 1e6)], "time_budget_s": 100.0, "trials": 0, "lanes": 1}
+        search = Search(space, recipes=recipes, **given)
+        tried = []
+        while isinstance(job := search.plan.next_quick() if quick else search.plan.next_job(), LaneJob):
+            if job.kind == JobKind.PROBE:
+                tried.append((job.strategy["source_domain"], job.fold))
+                search.plan.on_epoch(job.number, {"epoch": 1.0, "score": 0.5, "seconds": 1.0})
+            search.clock.now += 1.0
+            search.plan.on_end(job.number, JobResult(seconds=1.0))
+        assert tried[:2] == [(None, 0), (DOMAINS[1], 0)] and len(tried) > 2
+
     def test_of_networks_that_have_no_other_size_nothing_waits(self, space: BoundSpace) -> None:
         search = self.shown(space, by_name, closer=lambda uri: [])
         assert self.others(search) == ["", ""] and not self.seen(search)
