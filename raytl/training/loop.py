@@ -179,7 +179,7 @@ class Loop:
             seconds = time.perf_counter() - started
             metrics = {**seen.metrics, "train_loss": train_loss, "epoch": float(epoch), "seconds": seconds}
             if self.inside is not None:
-                metrics |= self.validation.inside(self.inside)
+                metrics |= self.validation.inside(self.inside, seen.probabilities)
             if self.parts > 1:
                 metrics[ACCUMULATION] = float(self.parts)
             history.append(metrics)

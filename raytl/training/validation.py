@@ -99,17 +99,15 @@ class Validation:
         loss = float(BALANCED_LOG_LOSS(said, labels)) if self._metric.by_class else None
         return value, self._metric.share_of_best(value, labels, self._classes), loss
 
-    def inside(self, said: np.ndarray) -> dict[str, float]:
+    def inside(self, said: np.ndarray, validated: np.ndarray) -> dict[str, float]:
         """What labels say of a head by all images that are not used otherwise, and of how many, as metrics.
 
         said: probabilities (n, k) of the target's images that it was solved for on, NaN rows of those that nothing is
-        known of. Those of the validation fold are counted as well.
+        known of. validated: (v, k), of the validation fold's.
         """
-        rows, told = [said], [labels_of(self._roles.training["target"])]
-        validated, _ = self._predict(self._roles.validation)
-        if validated is not None:
-            rows, told = [*rows, validated], [*told, labels_of(self._roles.validation)]
-        probabilities, labels = np.concatenate(rows), np.concatenate([one for one in told if one is not None])
+        told = [labels_of(pool) for pool in (self._roles.training["target"], self._roles.validation)]
+        labels = np.concatenate([one for one in told if one is not None])
+        probabilities = np.concatenate([said, validated])
         known = np.isfinite(probabilities).all(axis=1)
         if not known.any():
             return {}

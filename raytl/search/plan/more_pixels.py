@@ -24,7 +24,7 @@ pays less often; of what is left when the first is tried, what all may."""
 LEAST_S = 60.0
 """What a size may take where time has no limit, or else as long as all that came before it."""
 LEAST_A_CLASS = 3
-"""Labels of each class, with which a larger size is usually better: with one it is as good, and takes longer.
+"""Labels of each class on average, with which a larger size is usually better: with one as good, and slower.
 
 Heads on EfficientNet-Lite0 at 224 pixels instead of 96, 19 to 21 tasks, points on average: with 12 to 270 labels 6.7
 (-5 to 33), with three a class 3.3 (-10 to 24), with one 0.1 (-13 to 13). Without target labels, by a source domain and
@@ -109,7 +109,7 @@ class MorePixels:
         """Seconds since it began, or that it took."""
         return self._took_s if self._over or self._begun_s is None else self._time.used() - self._begun_s
 
-    def told(self, record: TrialRecord) -> bool:
+    def asked_for(self, record: TrialRecord) -> bool:
         """Whether a trial was asked for here."""
         asked = self._tried.get(record.strategy["source_model"])
         return asked is not None and record.fold == FOLD and record.strategy_key == asked.key != self._own_key
@@ -179,20 +179,24 @@ class MorePixels:
         return best
 
     def _figure(self, uri: str) -> float:
-        """What labels say of a size, by all that its head was asked of; as low as can be where it was not tried."""
-        record = self._told(uri)
+        """What labels say of a size, by all that its head was asked of; as low as can be where it was not tried.
+
+        By the validation fold where the usual size was tried by an earlier raytl, which did not ask of more.
+        """
+        record, own = self._trial_at(uri), self._trial_at(self._uri)
         if record is None or record.score is None:
             return -math.inf
-        return record.metrics.get(INSIDE, record.score)
+        figure = "labelled" if own is not None and INSIDE not in own.metrics else INSIDE
+        return record.metrics.get(figure, record.score)
 
     def _standard_error(self) -> float:
         """Of the difference of two figures. Of a class with a single label nothing is asked."""
-        labels, record = self._contest.labels, self._told(self._uri)
+        labels, record = self._contest.labels, self._trial_at(self._uri)
         if labels is None or record is None:
             return UNSURE
         return SPREAD / math.sqrt(record.metrics.get(INSIDE_IMAGES, len(labels.labels)))
 
-    def _told(self, uri: str) -> TrialRecord | None:
+    def _trial_at(self, uri: str) -> TrialRecord | None:
         """The trial that tells of a size."""
         records = self._contest.completed(self._tried[uri].key)
         return next((record for record in records if record.fold == FOLD), None)

@@ -120,7 +120,7 @@ class ProbeTurns:
         """Have no probe tried on further folds once they have had their share of the time."""
         budget = self._settings.time_budget_s
         if budget is not None:
-            probes = [r for r in self._records if r.kind == JobKind.PROBE and not self._more_pixels.told(r)]
+            probes = [r for r in self._records if r.kind == JobKind.PROBE and not self._more_pixels.asked_for(r)]
             spent, used_s = sum(record.seconds for record in probes), self._time.used() - self._more_pixels.took_s
             if spent > PROBE_SHARE * budget * self._settings.lanes or used_s > LATEST * budget:
                 self._probing.close(leader=self._is_cheap(self._probing.leader()))

@@ -13,6 +13,7 @@ from tiny import MODEL, STAGES, data, shapes
 from virtual import BASELINES, EPOCHS, Curves, Search, key, rising
 
 from raytl.evaluation import metrics
+from raytl.evaluation.selection import INSIDE
 from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.contest import Contest
 from raytl.search.plan.leading_heads import leading_head
@@ -708,6 +709,21 @@ class TestMorePixels:
             search.clock.now += 1.0
             search.plan.on_end(job.number, JobResult(seconds=1.0))
         assert tried[:2] == [(None, 0), (DOMAINS[1], 0)] and len(tried) > 2
+
+    def test_what_an_earlier_raytl_tried_is_held_against_by_the_fold_that_both_were_asked_on(
+        self, space: BoundSpace
+    ) -> None:
+        """It told nothing of the other images, and the two figures are not alike."""
+        uri = f"{MADE[1]}@320px"
+        recipes = FixedRecipes({}, {MADE[1]: [probe(MADE[1]), self.JOINED]})
+        search = Search(space, recipes=recipes, closer=lambda asked: [(uri, 2.0)], trials=0, lanes=1)
+        while isinstance(job := search.plan.next_job(), LaneJob):
+            if job.kind == JobKind.PROBE:
+                figures = {"labelled": 0.4, INSIDE: 0.9} if job.strategy["source_model"] == uri else {"labelled": 0.5}
+                search.plan.on_epoch(job.number, {"epoch": 1.0, "score": 0.6, "seconds": 1.0, **figures})
+            search.plan.on_end(job.number, JobResult(seconds=1.0))
+        joined = [r.strategy["source_model"] for r in search.records(JobKind.PROBE) if r.strategy["source_domain"]]
+        assert set(joined) == {MADE[1]}
 
     def test_of_networks_that_have_no_other_size_nothing_waits(self, space: BoundSpace) -> None:
         search = self.shown(space, by_name, closer=lambda uri: [])
