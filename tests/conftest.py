@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def _no_ray_is_left() -> Iterator[None]:
     if ray is not None and ray.is_initialized():
         ray.shutdown()
         pytest.fail("this module leaves a Ray connected; end what it began, or have it begin none", pytrace=False)
+
+
+def pytest_configure() -> None:
+    """Two test files of one name clash where all tests are collected, and only there: who runs a few hears of it."""
+    files = sorted(Path(__file__).parent.rglob("test_*.py"))
+    names = Counter(file.name for file in files)
+    if twice := [str(file) for file in files if names[file.name] > 1]:
+        raise pytest.UsageError(f"test files must not share a name; rename one of {', '.join(twice)}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
