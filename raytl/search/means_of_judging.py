@@ -13,7 +13,7 @@ from raytl.judging.health import FEW, LEAST_IMAGES, Yardstick
 from raytl.judging.kept_features import KeptFeatures
 from raytl.search.on_unlabelled import NOT_HAD, add_on_unlabelled, as_there_is_time, images_to_ask
 from raytl.search.plan.schedule import SearchPlan
-from raytl.search.plan.time_budget import LEAST_ROOM_S, unlimited_yardstick_seconds
+from raytl.search.plan.time_budget import LEAST_ROOM_S, SOLVED_AT_LEAST, unlimited_yardstick_seconds
 from raytl.search.records import SearchOutcome
 from raytl.sources.checkpoint import load_checkpoint
 from raytl.tasks import LabelledImages
@@ -25,8 +25,6 @@ from raytl.training.yardstick import NoYardstickError, gather_yardstick, images_
 
 _ANEW = "once more without a part of the labelled images"
 """What tells how often a model is right: on these."""
-SOLVED_AT_LEAST = 4
-"""Times that a head is solved for: twice to see how long it takes, and for two folds."""
 ASKING_SHARE = 1 / 3
 """Of the time for judging, what is left for asking about unlabelled images; of a large network these are fewer then."""
 

@@ -18,12 +18,12 @@ import numpy as np
 from raytl.judging.health import FEW
 from raytl.search.jobs import JobKind, JobResult, LaneJob
 from raytl.search.lanes.work import do_job
-from raytl.search.means_of_judging import SOLVED_AT_LEAST, room_for_judging
+from raytl.search.means_of_judging import room_for_judging
 from raytl.search.on_unlabelled import MOMENT_S, images_to_ask
 from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.schedule import SearchPlan
 from raytl.search.plan.simulation import Curve, VirtualClock, simulate
-from raytl.search.plan.time_budget import unlimited_yardstick_seconds
+from raytl.search.plan.time_budget import SOLVED_AT_LEAST, unlimited_yardstick_seconds
 from raytl.search.planning import END_S
 from raytl.search.propose.effort import Passes
 from raytl.search.records import TrialRecord, TrialStatus, again_seconds

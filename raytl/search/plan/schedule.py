@@ -84,7 +84,7 @@ class SearchPlan:
             test_seconds=self._test_seconds,
             refits=settings.refits,
             yardstick_s=settings.yardstick_s,
-            leader_seconds=self._leader_seconds,
+            leader=lambda: next(iter(self.contest.leaders(1)), None),
             may_win=self._may_win,
             confirm_seconds=self._confirm_seconds,
         )
@@ -256,11 +256,6 @@ class SearchPlan:
         winner = {record.strategy["source_model"] for record in self.records if record.strategy_key in shipped}
         opening_s = self._durations.of_images(self.settings.test_images, networks)
         return opening_s + self._durations.of_images(self.settings.shipped_images, winner)
-
-    def _leader_seconds(self) -> float:
-        """What the strategy that leads takes once more; 0 while none does."""
-        leaders = self.contest.leaders(1)
-        return max((record.again_s for record in self.contest.completed(leaders[0])), default=0.0) if leaders else 0.0
 
     def _may_win(self) -> Collection[str]:
         """Keys of what leads; what is behind those that are tried on further folds is not to be refitted."""

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Collection, Sequence
 
 from raytl.search.records import TrialRecord, TrialStatus
+from raytl.sources.heads import CONVEX
 
 CONFIRM_SHARE = 0.35
 """Of the budget, what confirming may take."""
@@ -23,6 +24,8 @@ LEAST_ROOM_S = 3.0
 """Of a time budget, that what the model is judged by is worth beginning in; less is not kept for it."""
 JUDGING_SHARE = 0.2
 """Where it tells how often answers on unlabelled images are right, of a short budget; those seconds at most."""
+SOLVED_AT_LEAST = 4
+"""Times that a head is solved for, for a yardstick: twice to see how long it takes, and for two folds."""
 YARDSTICK_LEAST_S = 6.0
 """Seconds that what the model will be judged by later may take however short the search was."""
 TRAINED_SHARE, TRAINED_MOST_S = 0.5, 30.0
@@ -42,9 +45,9 @@ class TimeBudget:
     controls are compared after a refit. folds: of the validation; control_folds: those on which the controls are held
     against the winner, all unless said. test_seconds: what opening the test split is expected to take, after all else.
     refits: of the winner, one after the other. yardstick_s: what is kept for its yardstick, between these.
-    leader_seconds: what the strategy that leads takes, as whose likeness its controls are trained. may_win: keys of the
-    strategies of which the winner will be, all unless said. confirm_seconds: what one lane takes to try the leaders on
-    the folds that they were not tried on; all of them, unless said, on all but the first.
+    leader: key of the strategy that leads, None while none does: its controls are trained as its likeness. may_win:
+    keys of the strategies of which the winner will be, all unless said. confirm_seconds: what one lane takes to try the
+    leaders on the folds that they were not tried on; all of them, unless said, on all but the first.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class TimeBudget:
         test_seconds: Callable[[], float] = lambda: 0.0,
         refits: int = 1,
         yardstick_s: float = 0.0,
-        leader_seconds: Callable[[], float] = lambda: 0.0,
+        leader: Callable[[], str | None] = lambda: None,
         may_win: Callable[[], Collection[str]] | None = None,
         confirm_seconds: Callable[[], float] | None = None,
     ) -> None:
@@ -76,7 +79,7 @@ class TimeBudget:
         self._test_seconds = test_seconds
         self._refits = refits
         self._yardstick_s = yardstick_s
-        self._leader_seconds = leader_seconds
+        self._leader = leader
         self._may_win = may_win
         self._confirm_seconds = confirm_seconds
 
@@ -94,14 +97,14 @@ class TimeBudget:
         if self._seconds is None:
             return math.inf
         test_s = min(self._test_seconds(), TEST_SHARE * self._seconds)
-        return self._seconds - self.used() - self._yardstick_s - test_s
+        return self._seconds - self.used() - self._yardstick_seconds() - test_s
 
     def spare(self) -> float:
         """Seconds, once the winner was refitted, besides what the test split and the model to be shipped will take.
 
         What is kept for the yardstick is among them.
         """
-        return self.left() + self._yardstick_s - self.shipping_seconds()
+        return self.left() + self._yardstick_seconds() - self.shipping_seconds()
 
     def search_is_over(self) -> bool:
         """Whether the search phase must end, so that what follows still fits."""
@@ -133,9 +136,20 @@ class TimeBudget:
         A leader that takes longer than usual has controls that do. Those of a head are trainings: of the usual length.
         """
         assert self._seconds is not None
-        trial_s = max(usual_seconds(self._records), self._leader_seconds())
+        trial_s = max(usual_seconds(self._records), trial_seconds(self._leaders_trials()))
         rounds = 1 if self._tested else max(1, self._control_folds)
         return min(CONTROL_SHARE * self._seconds, CONTROLS * rounds * trial_s / self._lanes)
+
+    def _yardstick_seconds(self) -> float:
+        """What is kept for the yardstick: nothing where the leader's takes longer, and will not be made."""
+        trials = self._leaders_trials()
+        solved = bool(trials) and trials[0].strategy.get("head") in CONVEX
+        needed_s = trial_seconds(trials) * (SOLVED_AT_LEAST if solved else 1)
+        return self._yardstick_s if needed_s <= self._yardstick_s else 0.0
+
+    def _leaders_trials(self) -> list[TrialRecord]:
+        leader = self._leader()
+        return [record for record in self._records if record.strategy_key == leader]
 
     def shipping_seconds(self) -> float:
         """What is still to come once the winner was refitted: the model to be shipped, where that is another one."""

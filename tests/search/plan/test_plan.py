@@ -18,7 +18,7 @@ from raytl.search.jobs import JobKind, JobResult, LaneJob, Survey
 from raytl.search.plan.schedule import FIRST_MODEL, TIME
 from raytl.search.plan.settings import Wait
 from raytl.search.plan.simulation import Curve
-from raytl.search.plan.time_budget import CONFIRMED
+from raytl.search.plan.time_budget import CONFIRMED, trial_seconds
 from raytl.search.propose.effort import Passes
 from raytl.search.propose.recipes import Control
 from raytl.search.records import TrialRecord, TrialStatus
@@ -311,14 +311,14 @@ class TestTime:
         search.play(rising)
         (leader,) = search.plan.contest.leaders(1)
         took = max(record.seconds for record in search.plan.contest.completed(leader))
-        assert search.plan._time._leader_seconds() == took > 0
+        assert trial_seconds(search.plan._time._leaders_trials()) == took > 0
 
     def test_is_kept_for_a_head_that_leads_as_what_it_takes_once_its_features_are_made(self, space: BoundSpace) -> None:
         plan = Search(space, folds=4).plan
         head = TrialRecord(0, JobKind.PROBE, PROBE.to_dict(), PROBE.key, fold=0, status=TrialStatus.COMPLETED)
         head.score, head.seconds, head.made_s = 0.9, 20.0, 16.0
         plan.records.append(head)
-        assert plan._time._leader_seconds() == pytest.approx(4.0)
+        assert trial_seconds(plan._time._leaders_trials()) == pytest.approx(4.0)
         assert plan._confirm_seconds() == pytest.approx(3 * 4.0 + 3 * 20.0)  # and one that may join
 
 
@@ -471,17 +471,17 @@ class TestEnd:
             assert search.records(JobKind.CONFIRM)
 
     def test_a_trial_is_given_up_in_time_for_the_refit_of_what_leads(self, space: BoundSpace) -> None:
-        """Of 100 s ten are kept for judging the model, and what leads takes 4 s once more."""
+        """Of 100 s ten are kept for judging the model, and what leads takes 2 s once more."""
         search = Search(space, lanes=1, trials=0, time_budget_s=100.0, recipes=FixedRecipes({}, PROBES))
         seen = []
         while isinstance(job := search.plan.next_job(), LaneJob):
             seen.append(job)
             if job.kind == JobKind.PROBE:
-                search.plan.on_epoch(job.number, {"epoch": 1.0, "score": 0.5, "seconds": 4.0})
-            search.clock.now += 4.0
-            search.plan.on_end(job.number, JobResult(seconds=4.0))
+                search.plan.on_epoch(job.number, {"epoch": 1.0, "score": 0.5, "seconds": 2.0})
+            search.clock.now += 2.0
+            search.plan.on_end(job.number, JobResult(seconds=2.0))
         timed = [(number, job.within_s) for number, job in enumerate(seen) if job.within_s is not None]
-        assert timed and all(within_s == pytest.approx(100 - 10 - 4 * number - 4) for number, within_s in timed)
+        assert timed and all(within_s == pytest.approx(100 - 10 - 2 * number - 2) for number, within_s in timed)
 
     @pytest.mark.parametrize("looked", [True, False])
     def test_a_refit_looks_at_what_its_trials_looked_at(self, space: BoundSpace, looked: bool) -> None:

@@ -76,7 +76,7 @@ def test_the_winners_refit_and_its_controls_are_kept_room_for() -> None:
 def test_controls_of_a_leader_that_takes_longer_than_usual_take_as_long_as_it() -> None:
     """In the demo adaptation takes three times a fine-tune: its controls were the first to be left out."""
     records, kept = took(2.0, 2.0, 2.0, 12.0), 1000.0 - 12.0
-    usual, slow = budget(1000.0, *records), budget(1000.0, *records, leader_seconds=lambda: 12.0)
+    usual, slow = budget(1000.0, *records), budget(1000.0, *records, leader=lambda: "3")
     assert usual.allows(kept - 2.0 * CONTROLS - 1) and not slow.allows(kept - 2.0 * CONTROLS - 1)
     assert slow.allows(kept - 12.0 * CONTROLS - 1)
 
@@ -139,6 +139,19 @@ def test_what_was_not_used_is_without_the_test_split_and_the_model_to_be_shipped
     assert budget(100.0, *took(5.0), used=40.0, **settings).spare() == 40.0
     assert budget(100.0, *took(5.0), used=40.0, refits=2, **settings).spare() == 35.0
     assert budget(None, *took(5.0), used=40.0, refits=2, **settings).spare() == math.inf
+
+
+def test_nothing_is_kept_for_a_yardstick_that_the_leader_takes_too_long_for() -> None:
+    """Logos of 60 classes: 15 s of a minute were left over, 10 of which a yardstick of 22 s was to have."""
+    settings = {"yardstick_s": 10.0, "leader": lambda: "0"}
+    head = TrialRecord(0, "probe", {"head": "stages"}, "0", status=TrialStatus.COMPLETED, seconds=9.9, made_s=7.5)
+    assert budget(60.0, head, used=20.0, **settings).left() == 30.0
+    head.made_s = 7.3
+    assert budget(60.0, head, used=20.0, **settings).left() == 40.0
+    assert budget(60.0, head, used=20.0, **settings).spare() == 40.0
+    assert budget(60.0, *took(9.9), used=20.0, **settings).left() == 30.0  # what was trained is trained once more
+    assert budget(60.0, *took(10.1), used=20.0, **settings).left() == 40.0
+    assert budget(60.0, used=20.0, **settings).left() == 30.0  # nobody leads
 
 
 def test_a_test_split_that_takes_longer_than_the_budget_leaves_the_search_most_of_it() -> None:
