@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUBMITTED_BYTES = 10 * 2**30
+RESERVED_SHARE, RESERVED_BYTES = 0.05, 2 * 2**30
+"""Of a disk, what the cache leaves free: the share, and of a large disk so many bytes at most."""
 SPARED_S = 24 * 3600.0
 """What was used no longer ago is not removed by itself, whatever there is: a search may be at it."""
 
@@ -51,6 +53,12 @@ READ = Part("runs", "copies of runs at URIs that were looked at", 5 * 2**30, "*/
 UNPACKED = Part("unpacked", "packed archives, and large tables in archives, as they are read", 20 * 2**30, again=True)
 SUBMITTED = Part("submitted", "data that came along with raytl submit", SUBMITTED_BYTES)
 PARTS = (ARRAYS, SOURCES, RECIPES, READ, UNPACKED, SUBMITTED)
+
+
+def room_bytes(folder: Path) -> int:
+    """What the cache may still take of the disk that a folder is on; below 0 where more has to go."""
+    disk = shutil.disk_usage(folder)
+    return int(disk.free - min(RESERVED_SHARE * disk.total, RESERVED_BYTES))
 
 
 def entries(root: Path, part: Part) -> list[Entry]:

@@ -51,7 +51,7 @@ from raytl.training.workspace import Workspace, WorkspaceSettings
 LANES = "lanes"
 """The phase under which the user is told that there could be more of them, or that their cluster is gone."""
 MEMORY = "memory"
-"""The phase under which the user is told that memory is short."""
+"""The phase under which the user is told that memory, or room on disk, is short."""
 READING_SHARE = 0.25
 """Of a time budget, what may be gone before the search begins without a word of it."""
 ON_ALL = "-on-all"
@@ -112,6 +112,8 @@ def search(
         plan.refits.on_done = refitted
         rescore(earlier, workspace)
         plan.restore(earlier)
+        if workspace.short_of_disk:
+            listener.on_phase(MEMORY, workspace.short_of_disk)
         if settings.metric is None and metric.name != "accuracy":
             where = " of a source domain" if data.target is None else ""
             why = f"one class{where} has at least {metrics.SKEWED} times the images of another"

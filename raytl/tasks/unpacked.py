@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,8 +19,6 @@ from raytl.core.memory import in_units
 from raytl.core.paths import home
 
 CHUNK_BYTES = 2**20
-DISK_RESERVE = 0.05
-"""Share of the disk that is left free, as by what else is in the cache."""
 RENEWED_S = 3600.0
 """How often a process that goes on reading something says that it is of use."""
 _STALE_S = 3600.0
@@ -106,7 +103,6 @@ class _Bounded:
             raise NoRoomError(f"it unpacks to more than {in_units(most)}; unpack it and give the folder")
         if self._written >= self._looked:
             self._looked = self._written + _LOOK_BYTES
-            disk = shutil.disk_usage(self._folder)
-            if disk.free - _LOOK_BYTES < DISK_RESERVE * disk.total:
+            if tidying.room_bytes(self._folder) < _LOOK_BYTES:
                 raise _no_room(self._folder)
         return self._file.write(data)

@@ -5,7 +5,8 @@ memory, and its pages are shared by all processes of the node and cost no copy. 
 ask for the same entry compute it once. On a node that has never seen the entry it is simply computed again, so nothing
 has to be restored when a node dies.
 
-The folder takes at most ``RAYTL_CACHE_BYTES`` bytes (default 20 GiB) and never the last twentieth of its disk.
+The folder takes at most ``RAYTL_CACHE_BYTES`` bytes (default 20 GiB) and never the last of its disk
+(:func:`raytl.core.tidying.room_bytes`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,10 +29,9 @@ from raytl.core import stopping
 from raytl.core.errors import UserError
 from raytl.core.locks import lock
 from raytl.core.memory import memory
+from raytl.core.tidying import room_bytes
 
 DEFAULT_BUDGET_BYTES = 20 * 2**30
-DISK_RESERVE = 0.05
-"""Share of the disk that the cache leaves free, whatever its budget."""
 MEMORY_SHARE = 0.5
 """Share of the free memory that an array may take for which there is no other place: there are other lanes, too."""
 LOOKED_PIECES, LOOKED_S = 4, 3.0
@@ -63,9 +62,9 @@ class NotHereError(Exception):
 class ArrayCache:
     """A folder of arrays under a byte budget; the least recently used go first.
 
-    budget_bytes: None for the user's setting (:func:`configured_budget`). disk_reserve: share of the disk left free.
-    memory_share: of the free memory, for an array that the folder has no room for. made_s: seconds that this process
-    spent so far on making entries that were kept, or on waiting for others that made them.
+    budget_bytes: None for the user's setting (:func:`configured_budget`). memory_share: of the free memory, for an
+    array that the folder has no room for. made_s: seconds that this process spent so far on making entries that were
+    kept, or on waiting for others that made them.
     An entry that is deleted while a process has it mapped stays readable for that process.
     """
 
@@ -73,11 +72,9 @@ class ArrayCache:
         self,
         root: Path,
         budget_bytes: int | None = None,
-        disk_reserve: float = DISK_RESERVE,
         memory_share: float = MEMORY_SHARE,
     ) -> None:
         self.root = root
-        self.disk_reserve = disk_reserve
         self.memory_share = memory_share
         self.made_s = 0.0
         self._until: float | None = None
@@ -168,6 +165,10 @@ class ArrayCache:
                 if path.exists():  # else the next one who asks takes as long
                     self.made_s += time.perf_counter() - started
 
+    def most_bytes(self) -> int:
+        """Bytes that all entries may have together: what was not used lately goes where others need the room."""
+        return min(self.budget_bytes, room_bytes(self.root) + self.size_bytes())
+
     def size_bytes(self) -> int:
         """Bytes of all entries."""
         return sum(path.stat().st_size for path in self.root.glob("*.npy"))
@@ -229,7 +230,6 @@ class ArrayCache:
     def _make_room(self, size_bytes: int) -> bool:
         """Let the least recently used go until a new entry fits; whether it does then."""
         self._remove_unfinished()
-        disk = shutil.disk_usage(self.root)
         entries = []
         for path in self.root.glob("*.npy"):
             with suppress(FileNotFoundError):
@@ -237,8 +237,7 @@ class ArrayCache:
                 entries.append((stat.st_mtime, stat.st_size, path))
         taken = sum(size for _, size, _ in entries)
         promised, to_come = self._being_written()
-        reserved = int(self.disk_reserve * disk.total)
-        excess = size_bytes - min(self.budget_bytes - promised - taken, disk.free - to_come - reserved)
+        excess = size_bytes - min(self.budget_bytes - promised - taken, room_bytes(self.root) - to_come)
         if excess > taken:
             return False
         for _, size, path in sorted(entries):

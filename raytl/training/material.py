@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from raytl import sources
 from raytl.core.hashing import hash_json, hash_tensors
 from raytl.core.machine import cores
+from raytl.core.memory import in_units
 from raytl.core.paths import home
 from raytl.core.seeding import derive_seed
 from raytl.evaluation import metrics
@@ -40,6 +41,8 @@ DECODED_BATCH = 32
 """Images that are in memory at once while a collection is decoded."""
 MODELS_KEPT, HEADS_KEPT = 6, 32
 ELSEWHERE = "this machine may not have the GPU that the model was trained on"
+KEPT_TIMES = 5
+"""Times the bytes of its images that a search keeps on disk, or more: what networks make of them."""
 LEAST_SIDE = 32
 """Pixels: images smaller than this are blown up to it, for networks halve them several times."""
 SIDE_STEP = 16
@@ -82,6 +85,21 @@ class Material:
         """What the user means by good, in this task."""
         metric, target = metrics.get(self.settings.metric), self.data.target
         return metric if target is None else metric.finding(metrics.rarer(target.labels), self.data.classes)
+
+    @property
+    def short_of_disk(self) -> str:
+        """A sentence where there is no room to keep what trials share, empty where there is."""
+        side = self.settings.image_size or self.data.image_side or LEAST_SIDE
+        needed = KEPT_TIMES * self.data.channels * side * side * self.images
+        room = max(0, self.cache.most_bytes())
+        if needed <= room:
+            return ""
+        over_budget = room == self.cache.budget_bytes
+        return (
+            f"{self.cache.root}: of what networks make of the images {in_units(needed)} or more are to be kept there, "
+            f"and there is room for {in_units(room)}, so that trials make it again and again; "
+            + ("raise RAYTL_CACHE_BYTES" if over_budget else "free space there, or point RAYTL_HOME at another place")
+        )
 
     # --- data -------------------------------------------------------------------------------------------------------
 

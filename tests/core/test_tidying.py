@@ -5,10 +5,24 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from raytl.core.tidying import READ, SOURCES, SPARED_S, Entry, Part, entries, evict, remove, size_bytes, touch
+from raytl.core import tidying
+from raytl.core.tidying import (
+    READ,
+    SOURCES,
+    SPARED_S,
+    Entry,
+    Part,
+    entries,
+    evict,
+    remove,
+    room_bytes,
+    size_bytes,
+    touch,
+)
 
 DAY_S = 24 * 3600.0
 
@@ -88,3 +102,12 @@ def test_removing_passes_over_what_is_gone(tmp_path: Path, kind: str) -> None:
 def test_an_empty_cache_has_no_entries(tmp_path: Path) -> None:
     assert entries(tmp_path, SOURCES) == []
     evict(tmp_path, SOURCES)
+
+
+@pytest.mark.parametrize(("total", "free", "room"), [(100, 30, 25), (100, 3, -2), (2**42, 100 * 2**30, 98 * 2**30)])
+def test_a_twentieth_of_a_disk_stays_free_and_no_more_than_2_gib(
+    total: int, free: int, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a disk of 4 TB the cache kept nothing where 200 GB were free."""
+    monkeypatch.setattr(tidying.shutil, "disk_usage", lambda folder: SimpleNamespace(total=total, free=free))
+    assert room_bytes(tmp_path) == room

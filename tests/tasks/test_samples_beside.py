@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from raytl.core import tidying
 from raytl.core.errors import UserError
 from raytl.tasks import read_labelled
-from raytl.tasks import unpacked as module
 from raytl.tasks.items import FileItem
 from raytl.tasks.readers import archive, read_unlabelled, table
 from tests.tasks.test_archives_in_place import picture
@@ -179,7 +179,7 @@ def test_a_full_disk_says_how_to_make_room(tmp_path: Path, monkeypatch: pytest.M
     for number in range(2):
         path = shard(tmp_path / f"data-{number}.tar", samples(range(10 * number, 10 * number + 10)))
         path.write_bytes(gzip.compress(path.read_bytes()))
-    monkeypatch.setattr(module, "DISK_RESERVE", 1.0)
+    monkeypatch.setattr(tidying, "room_bytes", lambda folder: 0)
     with pytest.raises(UserError, match=r"no room for what it unpacks to; make room there, with `raytl cache clear`"):
         read_labelled(tmp_path)
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import data, workspace
 
 from raytl.core.errors import UserError
+from raytl.training import arrays
 from raytl.training.arrays import DEFAULT_BUDGET_BYTES, ArrayCache
 
 
@@ -45,6 +47,29 @@ def test_room_is_made_before_an_entry_is_written(tmp_path: Path) -> None:
     assert sizes == [2256]
 
 
-def test_nothing_is_kept_on_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
+def test_nothing_is_kept_on_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert keep(ArrayCache(tmp_path), "a") == {"a"}
-    assert keep(ArrayCache(tmp_path, disk_reserve=1.0), "a", "b") == {"a"}
+    monkeypatch.setattr(arrays, "room_bytes", lambda folder: -10_000)
+    assert keep(ArrayCache(tmp_path), "a", "b") == {"a"}
+
+
+def test_where_what_trials_share_cannot_be_kept_a_search_says_so_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = data()
+    assert not workspace(tmp_path, held).short_of_disk
+    monkeypatch.setattr(arrays, "room_bytes", lambda folder: -10_000)
+    said = workspace(tmp_path, held).short_of_disk
+    assert str(tmp_path / "arrays") in said and "there is room for 0 MiB" in said
+    assert said.endswith("free space there, or point RAYTL_HOME at another place")
+    monkeypatch.undo()
+    monkeypatch.setenv("RAYTL_CACHE_BYTES", "5000")
+    assert workspace(tmp_path, held).short_of_disk.endswith("raise RAYTL_CACHE_BYTES")
+
+
+def test_what_was_kept_before_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ArrayCache(tmp_path)
+    keep(cache, "a", "b")
+    monkeypatch.setattr(arrays, "room_bytes", lambda folder: -1128)
+    assert cache.most_bytes() == 1128
+    assert keep(cache, "c") == {"c"}
