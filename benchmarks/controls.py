@@ -61,11 +61,8 @@ def controls(case: Case) -> dict[str, Control]:
 
 
 def _controls(case: Case) -> dict[str, Control]:
-    majority = np.zeros((len(case.truth), len(case.truth.classes)))
-    counts = np.bincount(case.target.labels) if case.target is not None else np.ones(1)
-    majority[:, int(counts.argmax())] = 1.0
-    found = {"majority": Control(majority)}
     training = [case.target] if case.target is not None else list(joinable(case).values())
+    found = {"majority": Control(_commonest(training[0], case.truth))}
     for name, views in (("pixels", ["pixels"]), ("30-lines", ["lite0", *case.source_domains])):
         tried = [
             (view, images, *_fitted(_see(view, images, case), images.labels)) for view in views for images in training
@@ -199,6 +196,14 @@ def tensor(items: Sequence[Any], side: int) -> Tensor:
         torch.from_numpy(np.stack([_array(item, side, "RGB") for item in items])).permute(0, 3, 1, 2).contiguous() * 2
         - 1
     )
+
+
+def _commonest(images: LabelledImages, truth: LabelledImages) -> np.ndarray:
+    """Of several classes that are as common, one by chance for each image: and their order tells nothing."""
+    counts = np.bincount(images.labels, minlength=len(images.classes))
+    likely = [truth.classes.index(images.classes[index]) for index in np.flatnonzero(counts == counts.max())]
+    said = np.random.default_rng(0).choice(likely, len(truth))
+    return np.eye(len(truth.classes))[said]
 
 
 def _from_scratch(images: LabelledImages, truth: LabelledImages) -> np.ndarray:

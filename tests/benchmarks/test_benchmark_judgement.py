@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from controls import _commonest
 from judgement import Floors, _covers, _figures, _verdicts
 from measured import auroc, calibration_error, paired, stated
 
+from raytl.tasks import LabelledImages
+from raytl.tasks.items import PixelsItem
 from raytl.training.strategy import Strategy
 
 
@@ -108,3 +111,16 @@ def test_coverage_is_only_missed_beyond_chance():
     assert _covers(400, 400, (0.90, 0.98)) is False
     assert _covers(5, 10, (0.90, 0.98)) is False
     assert _covers(0, 0, (0.90, 0.98)) is None
+
+
+def _labelled(labels: list[int], classes: tuple[str, ...]) -> LabelledImages:
+    items = [PixelsItem("one", np.zeros((4, 4), np.uint8))] * len(labels)
+    return LabelledImages("some", items, classes=classes, labels=np.array(labels))
+
+
+def test_where_no_class_is_the_commonest_chance_says_which():
+    """With a label a class the first by name was, which of photographs of two classes had 68 %."""
+    truth = _labelled([0] * 700 + [1] * 300, ("a", "b"))
+    known, tie = (_labelled(labels, ("b", "a")) for labels in ([0, 0, 1], [0, 1]))
+    assert _commonest(known, truth)[:, 1].all()
+    assert abs(_commonest(tie, truth)[:700, 0].mean() - 0.5) < 0.06
