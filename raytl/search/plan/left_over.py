@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from raytl.search.plan.time_budget import TimeBudget
 from raytl.training.pretrain import parse_pretrain
@@ -21,6 +22,18 @@ def not_learned_from(domains: Sequence[str]) -> str:
     return f"{names}: {models}, for want of time; a longer --time-budget does"
 
 
+@dataclass(frozen=True)
+class PassedOver:
+    """A size at which images were not seen for want of time.
+
+    side: pixels. seconds: that it takes. more_s: by which the time that there was would have had to be longer.
+    """
+
+    side: int
+    seconds: float
+    more_s: float
+
+
 class LeftOver:
     """Remembers the shortest training that there was no room for.
 
@@ -32,14 +45,17 @@ class LeftOver:
         self._seconds = seconds
         self._apart_s = apart_s
         self._shortest = math.inf
-        self._said_unmade = False
+        self._said_unmade = self._said_size = False
 
     def refuse(self, seconds: float) -> None:
         """Note that a training of so many seconds was not begun, or not gone on with, for want of time."""
         self._shortest = min(self._shortest, seconds)
 
-    def sentences(self, unmade: Sequence[str]) -> Iterator[str]:
-        """All there is to say, each once. unmade: source models that nothing was learned for, by their URI."""
+    def sentences(self, unmade: Sequence[str], size: PassedOver | None = None) -> Iterator[str]:
+        """All there is to say, each once.
+
+        unmade: source models that nothing was learned for, by their URI. size: what there was no time for.
+        """
         why = self.sentence()
         if why:
             yield why
@@ -47,6 +63,13 @@ class LeftOver:
         if domains and self._seconds is not None and not self._said_unmade:
             self._said_unmade = True
             yield not_learned_from(list(domains))
+        if size is not None and self._seconds is not None and not self._said_size:
+            self._said_size = True
+            wanted = math.ceil((self._apart_s + self._seconds + size.more_s) / 60)
+            yield (
+                f"images were not seen at {size.side} pixels, which may tell more apart, for want of time: that is "
+                f"expected to take {spoken(size.seconds)}; --time-budget {wanted}m has room"
+            )
 
     def sentence(self) -> str:
         """Why much of the time is left, and which budget has room; empty where neither is so, or it was said."""

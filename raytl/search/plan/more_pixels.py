@@ -11,6 +11,7 @@ from raytl.judging.choice import ONE_IN_TWENTY, UNSURE
 from raytl.search.jobs import LaneJob
 from raytl.search.plan.contest import Contest
 from raytl.search.plan.durations import Durations
+from raytl.search.plan.left_over import PassedOver
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.settings import PlanSettings
 from raytl.search.plan.time_budget import TimeBudget
@@ -75,6 +76,7 @@ class MorePixels:
         self._tried: dict[str, Strategy] = {}
         self._usual: set[str] = set()
         self._last: dict[bool, str] = {}
+        self._refused: list[PassedOver] = []
         self._asked: Strategy | None = None
         self._is_due = False
 
@@ -108,6 +110,11 @@ class MorePixels:
     def took_s(self) -> float:
         """Seconds since it began, or that it took."""
         return self._took_s if self._over or self._begun_s is None else self._time.used() - self._begun_s
+
+    def passed_over(self) -> PassedOver | None:
+        """The least of the sizes above those tried that there was no time for; None where there was for all."""
+        tried = max((split_size(uri)[1] or 0 for uri in self._tried), default=0)
+        return min((one for one in self._refused if one.side > tried), key=lambda one: one.side, default=None)
 
     def asked_for(self, record: TrialRecord) -> bool:
         """Whether a trial was asked for here."""
@@ -211,7 +218,12 @@ class MorePixels:
 
         times: how many times as many pixels it sees as were seen. share: of the time that is left, what it may take.
         """
-        if not self._statuses(strategy) and not self._has_time(self._seconds(times), share):
+        seconds = self._seconds(times)
+        if not self._statuses(strategy) and not self._has_time(seconds, share):
+            side = split_size(strategy.source_model)[1]
+            if side and tiles_of(strategy.source_model) == 1 and self._time.limited:
+                more_s = max(seconds / share - self._time.left(), seconds / 2)
+                self._refused.append(PassedOver(side, seconds, more_s))
             return False
         self._last[tiles_of(strategy.source_model) > 1] = strategy.source_model
         self._ask(strategy)

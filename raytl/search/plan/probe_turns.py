@@ -11,6 +11,7 @@ from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.head_work import Takes, anything
 from raytl.search.plan.leading_heads import leading_head
+from raytl.search.plan.left_over import PassedOver
 from raytl.search.plan.more_pixels import MorePixels
 from raytl.search.plan.probing import Probing
 from raytl.search.plan.settings import PlanSettings
@@ -64,6 +65,11 @@ class ProbeTurns:
         self._more_pixels = MorePixels(probing, contest, time, durations, settings, records)
         self._due: list[tuple[Strategy, int | None]] = []
         self._unseen: list[str] | None = None
+
+    @property
+    def size_passed_over(self) -> PassedOver | None:
+        """At which size images were not seen for want of time; None where they were at all that promised more."""
+        return self._more_pixels.passed_over()
 
     def next_first(self, being_made: Collection[str], takes: Takes = anything) -> LaneJob | None:
         """A probe, or a source model to make for one. being_made: models that a lane is making.

@@ -201,7 +201,7 @@ class SearchPlan:
     def _say_left_over(self) -> None:
         """Once the last job came back: until then the time is in use."""
         if self.finished():
-            for sentence in self._left_over.sentences(self._probing.late()):
+            for sentence in self._left_over.sentences(self._probing.late(), self._turns.size_passed_over):
                 self._listener.on_phase(TIME, sentence)
 
     def image_seconds(self, count: int, source_model: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raytl.search.plan.left_over import LeftOver, not_learned_from
+from raytl.search.plan.left_over import LeftOver, PassedOver, not_learned_from
 from raytl.search.plan.time_budget import TimeBudget
 
 
@@ -61,3 +61,13 @@ def test_source_domains_that_nothing_was_trained_on_are_named() -> None:
         "sans: no source model was trained on it, for want of time; a longer --time-budget does"
     )
     assert not_learned_from(["sans", "serifs", "textures"]).startswith("sans, serifs and textures: no source models")
+
+
+def test_a_size_that_there_was_no_time_for_is_named_once_with_a_budget_that_has_room() -> None:
+    given, size = left_over(50.0, 40.0), PassedOver(224, 30.0, 40.0)
+    assert list(given.sentences([], size)) == [
+        "images were not seen at 224 pixels, which may tell more apart, for want of time: that is expected to take "
+        "30 s; --time-budget 2m has room"
+    ]
+    assert not list(given.sentences([], size))
+    assert not list(left_over(None, 40.0).sentences([], size))

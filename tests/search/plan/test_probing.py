@@ -486,6 +486,8 @@ class TestMorePixels:
     ) -> None:
         search = self.played(space, seconds)
         assert self.seen(search) == [(size, 0)] * bool(size)
+        over, least = search.plan._turns.size_passed_over, {60.0: 224, 15.0: 128}.get(seconds or 0.0)
+        assert (over is None) if least is None else (over is not None and over.side == least and over.more_s > 0)
 
     def test_before_the_race_and_anything_that_is_trained(self, space: BoundSpace) -> None:
         jobs = self.played(space, None).jobs
