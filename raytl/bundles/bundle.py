@@ -23,6 +23,7 @@ from raytl.sources import SourceModel
 from raytl.sources.checkpoint import checkpoint_files, load_checkpoint, write_files
 from raytl.sources.learned import LEARNED_FILE, Learned, learned_bytes
 from raytl.sources.manifest import MANIFEST_FILE, Manifest, Threshold, parse
+from raytl.sources.passing import at_once
 from raytl.sources.precision import autocast, has_half
 
 HALF = "bfloat16"
@@ -82,6 +83,8 @@ class Bundle(Predictor):
         if images.dtype != torch.uint8 or images.shape[1:] != expected:
             raise ValueError(f"images must be uint8 of shape (n, {', '.join(map(str, expected))})")
         out = np.empty((len(images), len(self.labels)), dtype=np.float32)
+        # Of large images fewer, whoever asked for how many.
+        batch_size = min(batch_size, at_once(self.manifest.image_size, self.device))
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(self.device)
             with autocast(self.device) if self.precision == HALF else nullcontext():

@@ -20,6 +20,7 @@ from raytl.search.plan.schedule import SearchPlan
 from raytl.search.records import Candidate, SearchOutcome
 from raytl.sources import SourceModel
 from raytl.sources.checkpoint import load_checkpoint
+from raytl.sources.passing import at_once
 from raytl.tasks import Images, LabelledImages, SealedTest
 from raytl.training.workspace import Workspace
 
@@ -127,19 +128,19 @@ def _refitted(plan: SearchPlan, keys: Sequence[str], workspace: Workspace, image
 
 
 def _model(plan: SearchPlan, key: str) -> SourceModel:
-    _, model = load_checkpoint(Path(plan.refits.done[key]))
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return load_checkpoint(Path(plan.refits.done[key]))[1]
 
 
 def probabilities_of(
     network: SourceModel, heads: Sequence[nn.Module], workspace: Workspace, images: Images
 ) -> list[np.ndarray]:
     """What each of some heads on a network says of images, (n, k)."""
-    network, device = network.to(workspace.device).eval(), workspace.device
+    device = workspace.device
+    network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     placed = [head.to(device).eval() for head in heads]
     chunks: list[list[np.ndarray]] = []
     with torch.inference_mode():
-        for batch in images.batches(network.preprocessing, 128):
+        for batch in images.batches(network.preprocessing, at_once(network.preprocessing.size, device)):
             answers = network.answers(network.preprocessing.normalise(batch.to(device)), placed)
             chunks.append([logits.float().softmax(1).cpu().numpy() for logits in answers])
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]

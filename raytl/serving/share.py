@@ -6,11 +6,12 @@ import ctypes
 import os
 import sys
 
+from raytl.core.machine import keep_freed
+
 # As glibc comes to by itself once a block of this size was freed; then a network's intermediate results, which come and
 # go with each batch, no longer come as new pages from the system: a third of a small network's time.
 _KEPT_BLOCK_BYTES = 32 * 1024 * 1024
 _KEPT_BYTES = 2 * _KEPT_BLOCK_BYTES
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def limit_threads(cpus: float) -> int:
@@ -31,11 +32,8 @@ def limit_threads(cpus: float) -> int:
 
 
 def keep_memory() -> None:
-    """Have blocks that are freed kept for the next ones, up to :data:`_KEPT_BYTES`; nothing where this is not glibc."""
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        set_option(_M_MMAP_THRESHOLD, _KEPT_BLOCK_BYTES)
-        set_option(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    """Have blocks that are freed kept for the next ones, up to :data:`_KEPT_BYTES`."""
+    keep_freed(_KEPT_BLOCK_BYTES, _KEPT_BYTES)
 
 
 def give_back_memory() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from raytl import sources
 from raytl.core.hashing import hash_json, hash_tensors
-from raytl.core.machine import cores
+from raytl.core.machine import cores, keep_freed
 from raytl.core.memory import in_units
 from raytl.core.paths import home
 from raytl.core.seeding import derive_seed
@@ -43,6 +43,8 @@ MODELS_KEPT, HEADS_KEPT = 6, 32
 ELSEWHERE = "this machine may not have the GPU that the model was trained on"
 KEPT_TIMES = 5
 """Times the bytes of its images that a search keeps on disk, or more: what networks make of them."""
+KEPT_BLOCK_BYTES, KEPT_BYTES = 256 * 2**20, 512 * 2**20
+"""Of the memory that networks free, the largest block that a process keeps for the next, and how much in all."""
 LEAST_SIDE = 32
 """Pixels: images smaller than this are blown up to it, for networks halve them several times."""
 SIDE_STEP = 16
@@ -61,6 +63,8 @@ class Material:
         self.models_root = (cache_root or home()) / "sources"
         self.device = choose_device(settings.device)
         keep_to_share(self.device, settings.gpu_share)
+        if self.device.type == "cpu":
+            keep_freed(KEPT_BLOCK_BYTES, KEPT_BYTES, together=True)
         self.residents = Residents(self.device, int(DEVICE_SHARE * free_bytes(self.device, settings.gpu_share)))
         self.activation_bytes: dict[tuple[str, str, int], int] = {}
         if settings.threads:

@@ -14,28 +14,21 @@ from torch import Tensor
 from raytl.core.hashing import hash_json
 from raytl.core.seeding import derive_seed
 from raytl.finetuning import augmentation
+from raytl.sources.passing import at_once
 from raytl.tasks.images import Images
 from raytl.training.arrays import NotHereError
 from raytl.training.devices import timed_batch, upload
 from raytl.training.material import Material, as_tensor
 from raytl.training.network import Network
 
-FROZEN_BATCH, FROZEN_SIDE = 128, 224
-"""Images that pass through frozen stages at once, and the side in pixels from which on there are fewer of them: what
-they take of memory in between grows with their area, and would be 6 GB at 448 pixels."""
-VIEW_BATCH, LARGE_SIDE = 512, 128
-"""Images that are augmented at once. Of those with more pixels a side no more than pass through the stages at once."""
+VIEW_BATCH, LARGE_VIEW_BATCH, LARGE_SIDE = 512, 128, 128
+"""Images that are augmented at once, and of those with more pixels a side."""
 COPIED_BYTES = 64 * 2**20
 """Features up to this size are copied into memory where that makes them quicker to read."""
 TIMED_FROM, TIMED_BATCH = 1000, 16
 """Images from which on it is looked how long they will take before they are decoded, and by how many."""
 MOVED = "shift"
 """The augmentation policy that makes the moved versions which consistency is measured on."""
-
-
-def frozen_batch(side: int) -> int:
-    """Images of so many pixels a side that pass through frozen stages at once."""
-    return max(1, int(FROZEN_BATCH * min(1.0, FROZEN_SIDE / side) ** 2))
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,7 @@ def together(pools: Sequence[Pool]) -> Pool:
 
 def view_batch(side: int) -> int:
     """Images of that many pixels a side which are augmented at once; what is drawn for each follows from how many."""
-    return VIEW_BATCH if side <= LARGE_SIDE else FROZEN_BATCH
+    return VIEW_BATCH if side <= LARGE_SIDE else LARGE_VIEW_BATCH
 
 
 class PoolMaker:
@@ -186,9 +179,9 @@ class PoolMaker:
     def _key(self, images: Images, cut: int, version: str) -> str:
         model = self._network.model
         transform = [model.preprocessing.to_json(), version, _definition(version)]
-        at_once = view_batch(model.preprocessing.size)
-        if version and at_once != VIEW_BATCH:
-            transform.append(str(at_once))
+        together = view_batch(model.preprocessing.size)
+        if version and together != VIEW_BATCH:
+            transform.append(str(together))
         device = self._workspace.features_of or self._workspace.device.type
         computed = ["float32", device, str(torch.__version__)]
         parts = [transform, images.fingerprint, *computed]
@@ -215,8 +208,8 @@ class PoolMaker:
         """
         network, device = self._network, self._workspace.device
         network.eval()
-        at_once = frozen_batch(self._network.preprocessing.size)
-        for part in chain.from_iterable(chunk.split(at_once) for chunk in inputs):
+        most = at_once(network.preprocessing.size, device)
+        for part in chain.from_iterable(chunk.split(most) for chunk in inputs):
             if not len(part):
                 yield np.empty((0,), dtype=np.float32)
             else:

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from raytl.training.pools import frozen_batch
+from raytl.sources.passing import at_once
 
 FEW, MANY = 1024, 3072
 """Both are several times what is augmented at once."""
@@ -108,7 +109,13 @@ def test_what_is_made_of_three_times_the_images_takes_no_more_memory(tmp_path: P
     assert {name: (peak, kept) for name, (peak, kept) in grown.items() if peak > kept / 3} == {}
 
 
-@pytest.mark.parametrize(("side", "at_once"), [(96, 128), (224, 128), (320, 62), (448, 32), (4000, 1)])
-def test_as_many_pixels_pass_through_frozen_stages_at_once_however_large_the_images(side: int, at_once: int) -> None:
-    assert frozen_batch(side) == at_once
-    assert at_once == 1 or at_once * side**2 <= 128 * 224**2
+@pytest.mark.parametrize(
+    ("device", "side", "many"),
+    [
+        *(("cuda", 96, 128), ("cuda", 224, 128), ("cuda", 320, 62), ("cuda", 448, 32), ("cuda", 4000, 1)),
+        *(("cpu", 32, 64), ("cpu", 112, 64), ("cpu", 224, 16), ("cpu", 448, 4), ("cpu", 4000, 1)),
+    ],
+)
+def test_as_many_pixels_pass_a_network_at_once_however_large_the_images(device: str, side: int, many: int) -> None:
+    assert at_once(side, torch.device(device)) == many
+    assert many == 1 or many * side**2 <= 128 * 224**2

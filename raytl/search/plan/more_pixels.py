@@ -221,7 +221,7 @@ class MorePixels:
         seconds = self._seconds(times)
         if not self._statuses(strategy) and not self._has_time(seconds, share):
             side = split_size(strategy.source_model)[1]
-            if side and tiles_of(strategy.source_model) == 1 and self._time.limited:
+            if side and times > 1 and tiles_of(strategy.source_model) == 1 and self._time.limited:
                 more_s = max(seconds / share - self._time.left(), seconds / 2)
                 self._refused.append(PassedOver(side, seconds, more_s))
             return False

@@ -246,7 +246,7 @@ class TestAJob:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(arrays, "LOOKED_S", 0.0)
-        monkeypatch.setattr(pools, "FROZEN_BATCH", 2)
+        monkeypatch.setattr(pools, "at_once", lambda side, device: 2)
         own = workspace(tmp_path, data(6, None))
         job = LaneJob(0, JobKind.PROBE, Strategy(MODEL, cut=STAGES, head="stages").to_dict(), 0, within_s=0.0)
         result = do_job(own, job, lambda message: None)
