@@ -10,6 +10,7 @@ from raytl.search.plan.contest import Contest
 from raytl.search.plan.durations import Durations, slower
 from raytl.search.plan.exploration import Exploration
 from raytl.search.plan.head_work import Takes, anything
+from raytl.search.plan.kinds import on_target_alone
 from raytl.search.plan.leading_heads import leading_head
 from raytl.search.plan.left_over import PassedOver
 from raytl.search.plan.more_pixels import MorePixels
@@ -93,9 +94,12 @@ class ProbeTurns:
         return self._probing.next_probe(being_made, takes) or self._next_of_leader(takes)
 
     def next_quick(self, *, begin: bool) -> LaneJob | None:
-        """A probe of a source model that is at hand; begin: also of a further one, and on further folds."""
+        """A probe of a source model that is at hand; begin: also of a further one, and on further folds.
+
+        Else, once there are lanes, nothing that learns from many images: each of them is as fast, and none is to wait.
+        """
         self._pass_over()
-        job = self._probing.next_untried(begin=begin)
+        job = self._probing.next_untried(begin=begin, takes=anything if begin else _learns_from_few)
         if job is not None or not begin:
             return job
         # Once the size is told, what waited for it comes before the race.
@@ -199,3 +203,7 @@ class ProbeTurns:
             return seconds + refit_s < self._time.left()
 
         return self._probing.next_left_over(allows, takes)
+
+
+def _learns_from_few(kind: JobKind, strategy: Strategy, fold: int | None) -> bool:
+    return on_target_alone(strategy)

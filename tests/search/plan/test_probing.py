@@ -199,6 +199,21 @@ class TestRacing:
         assert search.plan.next_quick(begin=False) is None  # nor are they made a model
         assert search.plan.next_quick() is not None
 
+    def test_once_there_are_lanes_what_learns_from_many_images_is_left_to_them(self, space: BoundSpace) -> None:
+        """This process went on with it, and two lanes waited for sixteen seconds of a minute."""
+        joined = replace(probe(MADE[1]), source_domain=DOMAINS[1])
+        search = Search(space, recipes=FixedRecipes({}, {MADE[1]: [probe(MADE[1]), joined]}), trials=0)
+
+        first = search.plan.next_quick()
+        assert isinstance(first, LaneJob) and first.strategy == probe(MADE[1]).to_dict()
+        search.plan.on_epoch(first.number, {"epoch": 1.0, "score": 0.5, "seconds": 1.0})
+        search.plan.on_end(first.number, JobResult(seconds=1.0))
+        while isinstance(job := search.plan.next_quick(begin=False), LaneJob):
+            assert job.kind != JobKind.PROBE
+            search.plan.on_end(job.number, JobResult(seconds=1.0))
+        due = search.plan.next_job()
+        assert isinstance(due, LaneJob) and due.strategy == joined.to_dict()
+
     def test_beside_the_first_model_in_the_making_what_leads_is_tried_further_before_a_second_is_made(
         self, space: BoundSpace
     ) -> None:
