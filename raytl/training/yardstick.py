@@ -19,6 +19,7 @@ from raytl.evaluation.second_opinions import SecondOpinions
 from raytl.evaluation.unseen_accuracy import fit_correctness
 from raytl.judging.health import FEW, LEAST_IMAGES, MOST_ASKED, Yardstick
 from raytl.sources import SourceModel
+from raytl.sources.passing import at_once
 from raytl.tasks.images import LabelledImages
 from raytl.tasks.splits import spread
 from raytl.training.loop import run_trial
@@ -234,6 +235,6 @@ def _ask(
 @torch.inference_mode()
 def _logits(model: SourceModel, images: np.ndarray, device: torch.device) -> Tensor:
     """Of uint8 images, on the CPU."""
-    model = model.to(device).eval()
-    chunks = torch.from_numpy(images).split(BATCH)
+    model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    chunks = torch.from_numpy(images).split(at_once(model.preprocessing.size, device))
     return torch.cat([model(model.preprocessing.normalise(chunk.to(device))).float() for chunk in chunks]).cpu()
