@@ -43,6 +43,8 @@ MODELS_KEPT, HEADS_KEPT = 6, 32
 ELSEWHERE = "this machine may not have the GPU that the model was trained on"
 KEPT_TIMES = 5
 """Times the bytes of its images that a search keeps on disk, or more: what networks make of them."""
+OWN_SIDE = 224
+"""Pixels that most networks wish for where nobody says how many."""
 KEPT_BLOCK_BYTES, KEPT_BYTES = 256 * 2**20, 512 * 2**20
 """Of the memory that networks free, the largest block that a process keeps for the next, and how much in all."""
 LEAST_SIDE = 32
@@ -93,7 +95,7 @@ class Material:
     @property
     def short_of_disk(self) -> str:
         """A sentence where there is no room to keep what trials share, empty where there is."""
-        side = self.settings.image_size or self.data.image_side or LEAST_SIDE
+        side = self.settings.image_size or min(self.data.image_side or OWN_SIDE, OWN_SIDE)
         needed = KEPT_TIMES * self.data.channels * side * side * self.images
         room = max(0, self.cache.most_bytes())
         if needed <= room:

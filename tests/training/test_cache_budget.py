@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,10 @@ def test_what_was_kept_before_makes_room(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(arrays, "room_bytes", lambda folder: -1128)
     assert cache.most_bytes() == 1128
     assert keep(cache, "c") == {"c"}
+
+
+def test_large_files_are_kept_as_networks_see_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = replace(data(), image_side=4000)
+    small = workspace(tmp_path, held, image_size=None)
+    monkeypatch.setattr(arrays, "room_bytes", lambda folder: 20 * 3 * 224**2 * small.images)
+    assert not small.short_of_disk

@@ -142,6 +142,8 @@ class TimeBudget:
 
     def _yardstick_seconds(self) -> float:
         """What is kept for the yardstick: nothing where the leader's takes longer, and will not be made."""
+        if not self._yardstick_s:
+            return 0.0
         trials = self._leaders_trials()
         solved = bool(trials) and trials[0].strategy.get("head") in CONVEX
         needed_s = trial_seconds(trials) * (SOLVED_AT_LEAST if solved else 1)
