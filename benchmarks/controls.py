@@ -199,7 +199,7 @@ def tensor(items: Sequence[Any], side: int) -> Tensor:
 
 
 def _commonest(images: LabelledImages, truth: LabelledImages) -> np.ndarray:
-    """Of several classes that are as common, one by chance for each image: and their order tells nothing."""
+    """The commonest class; of several that are as common one by chance for each image: their order tells nothing."""
     counts = np.bincount(images.labels, minlength=len(images.classes))
     likely = [truth.classes.index(images.classes[index]) for index in np.flatnonzero(counts == counts.max())]
     said = np.random.default_rng(0).choice(likely, len(truth))

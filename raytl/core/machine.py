@@ -1,4 +1,7 @@
-"""What a machine may lack: cores of its own, a home folder that can be written to, a short name for temporary files."""
+"""What a machine may lack: cores of its own, a home folder that can be written to, a short name for temporary files.
+
+And a C library that keeps what is freed.
+"""
 
 from __future__ import annotations
 

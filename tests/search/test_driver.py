@@ -12,13 +12,13 @@ from tiny import MODEL, SIDE, data, shapes
 from raytl.core.errors import UserError
 from raytl.evaluation.selection import LOG_LOSS_CAP, SPREAD
 from raytl.search import driver
-from raytl.search.driver import TIME, search
+from raytl.search.driver import MEMORY, TIME, search
 from raytl.search.planning import SearchSettings, check_goal
 from raytl.search.records import TrialRecord, TrialStatus
 from raytl.search.space.binding import BoundSpace
 from raytl.search.space.definition import load_space
 from raytl.tasks import TrainingData
-from raytl.training import Strategy
+from raytl.training import Strategy, arrays
 
 
 class Heard:
@@ -66,6 +66,21 @@ def test_trials_that_an_earlier_version_scored_are_on_todays_scale_before_they_c
     with pytest.raises(ToldError) as raised:
         search(bound, None, SearchSettings(), tmp_path, Ended(), earlier=[earlier])
     assert raised.value.args == (0.5 - SPREAD / 3 / LOG_LOSS_CAP,)
+
+
+def test_where_there_is_no_room_to_keep_what_trials_share_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended(Heard):
+        def on_phase(self, phase: str, detail: str) -> None:
+            if phase == MEMORY and "again and again" in detail:
+                raise ToldError(detail)
+
+    file = tmp_path / "space.yaml"
+    file.write_text(f"image_size: {SIDE}\nspace:\n  source_model: ['{MODEL}']\n")
+    monkeypatch.setattr(arrays, "room_bytes", lambda folder: -(2**40))
+    with pytest.raises(ToldError, match="free space there, or point RAYTL_HOME at another place"):
+        search(BoundSpace(load_space(str(file)), data()), None, SearchSettings(), tmp_path, Ended())
 
 
 def test_an_operating_point_without_target_labels_is_refused_before_the_search() -> None:
